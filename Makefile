@@ -1,0 +1,47 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer and make; they create .venv themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+.PHONY: demo test check install install-dev lock clean
+
+demo: .venv/installed  ## the Iris grid on two local workers, then its leaderboard
+	$(BIN)/gridyard run examples/iris.yaml --workers 2
+
+test: .venv/installed-dev  ## the whole suite, on real PostgreSQL and Redis servers
+	$(BIN)/python -m pytest
+
+check: .venv/installed-dev  ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: .venv/installed
+install-dev: .venv/installed-dev
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Gridyard needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@echo "Creating .venv …"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
+
+.venv/installed: requirements.lock pyproject.toml | .venv/bin/uv
+	@echo "Installing from requirements.lock (about 3 GB with PyTorch the first time) …"
+	@$(UV) --require-hashes -r requirements.lock
+	@$(UV) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/installed-dev: requirements-dev.lock .venv/installed
+	@$(UV) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+lock: | .venv/bin/uv  ## take newer versions into the lock files
+	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header -c requirements-dev.lock -o requirements.lock
+
+clean:
+	rm -rf .venv build *.egg-info

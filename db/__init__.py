@@ -1,0 +1,1 @@
+"""The only code that speaks SQLAlchemy. Rows never leave it: callers get frozen dataclasses."""

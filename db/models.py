@@ -1,0 +1,207 @@
+"""The tables. The database refuses nonsense: every rule of `jobs.states` that can be a constraint is one."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from db.clock import Moment
+from jobs.states import FINAL, FailureReason, JobState, SweepState
+
+# SQLite numbers rows by itself only in a column of exactly the type INTEGER.
+Id = BigInteger().with_variant(Integer, "sqlite")
+Document = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+def _one_of(column: str, values: Any) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+def _sorted_final() -> list[JobState]:
+    return [state for state in JobState if state in FINAL]
+
+
+class Base(DeclarativeBase):
+    # Named constraints: alembic can change them, and an error message tells which one was broken.
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Sweep(Base):
+    """One submitted search."""
+
+    __tablename__ = "sweeps"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    uid: Mapped[str] = mapped_column(Text, unique=True)  # names it over all databases, in checkpoints
+    name: Mapped[str] = mapped_column(Text)
+    task: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)  # SweepState
+    queue: Mapped[str] = mapped_column(Text)  # the workers that may claim its jobs
+    priority: Mapped[int] = mapped_column(Integer)  # higher is claimed first
+    spec: Mapped[dict[str, Any]] = mapped_column(Document)  # the SweepSpec
+    spec_hash: Mapped[str] = mapped_column(Text)  # equal for equal specs: `submit --once`
+    metric: Mapped[str] = mapped_column(Text)  # the objective's
+    mode: Mapped[str] = mapped_column(Text)  # "max" or "min"
+    retries: Mapped[int] = mapped_column(Integer)  # further attempts after the first failed one
+    total: Mapped[int] = mapped_column(BigInteger)  # jobs it has when it is open
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    touched_at: Mapped[datetime] = mapped_column(Moment)  # last sign of its submitter while it is being submitted
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)  # all jobs final, or cancelled
+
+    __table_args__ = (
+        CheckConstraint(_one_of("state", SweepState), name="state"),
+        CheckConstraint(_one_of("mode", ("max", "min")), name="mode"),
+        CheckConstraint("retries >= 0", name="retries"),
+        # The claim looks at open sweeps only; old ones cost nothing.
+        Index(
+            "ix_sweeps_open",
+            "queue",
+            text("priority DESC"),
+            "id",
+            postgresql_where=text("state = 'open'"),
+            sqlite_where=text("state = 'open'"),
+        ),
+        Index("ix_sweeps_spec_hash", "spec_hash"),
+    )
+
+
+class Job(Base):
+    """One cell with one seed: what is claimed, retried and ranked."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    sweep_id: Mapped[int] = mapped_column(ForeignKey("sweeps.id", ondelete="CASCADE"))
+    cell: Mapped[int] = mapped_column(Integer)  # number of the cell in the sweep's fixed order, from 0
+    seed: Mapped[int] = mapped_column(BigInteger)
+    params: Mapped[dict[str, Any]] = mapped_column(
+        Document
+    )  # the cell's own values; the rest is in sweep.spec["fixed"]
+    task: Mapped[str] = mapped_column(Text)  # the sweep's, here for the leaderboard of a task
+    metric: Mapped[str] = mapped_column(Text)  # the sweep's objective, here for the same reason
+    state: Mapped[str] = mapped_column(Text)  # JobState
+    attempt: Mapped[int] = mapped_column(Integer, default=0)  # number of claims; fences every write of a worker
+    failures: Mapped[int] = mapped_column(Integer, default=0)  # attempts that failed; a job given back has not failed
+    due_at: Mapped[datetime | None] = mapped_column(Moment)  # while waiting
+    worker: Mapped[str | None] = mapped_column(Text)  # while running
+    lease_expires_at: Mapped[datetime | None] = mapped_column(Moment)  # while running
+    epoch: Mapped[int] = mapped_column(Integer, default=0)  # last reported one
+    reason: Mapped[str | None] = mapped_column(Text)  # FailureReason of the last failure
+    error: Mapped[str | None] = mapped_column(Text)  # its message
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)  # while final
+    score: Mapped[float | None] = mapped_column()  # the objective's metric at the best epoch; NULL: not finite
+    # Lower is better, whatever the mode; not finite: the largest float. So one ascending index serves every ranking.
+    rank_key: Mapped[float | None] = mapped_column()
+    metrics: Mapped[dict[str, Any] | None] = mapped_column(Document)  # of the best epoch; non-finite values: null
+    best_epoch: Mapped[int | None] = mapped_column(Integer)
+    epochs: Mapped[int | None] = mapped_column(Integer)  # trained
+    seconds: Mapped[float | None] = mapped_column()  # of training, over all attempts
+
+    __table_args__ = (
+        UniqueConstraint("sweep_id", "cell", "seed"),
+        CheckConstraint(_one_of("state", JobState), name="state"),
+        CheckConstraint(f"reason IS NULL OR {_one_of('reason', FailureReason)}", name="reason"),
+        CheckConstraint(f"(finished_at IS NOT NULL) = ({_one_of('state', _sorted_final())})", name="final"),
+        CheckConstraint("(worker IS NOT NULL) = (state = 'running')", name="worker"),
+        CheckConstraint("(lease_expires_at IS NOT NULL) = (state = 'running')", name="lease"),
+        CheckConstraint("(due_at IS NOT NULL) = (state = 'waiting')", name="due"),
+        CheckConstraint("(rank_key IS NOT NULL) = (state = 'succeeded')", name="ranked"),
+        CheckConstraint("state <> 'failed' OR reason IS NOT NULL", name="failed"),
+        CheckConstraint("attempt >= 0 AND failures >= 0 AND failures <= attempt", name="attempt"),
+        *(
+            Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+            for name, columns, where in (
+                # Claim: the first ready job of a sweep. Rows that are not ready are not in it.
+                ("ix_jobs_ready", ("sweep_id", "id"), "state = 'ready'"),
+                ("ix_jobs_waiting", ("due_at",), "state = 'waiting'"),
+                # Few rows. The lease itself is not indexed: renewing it would then rewrite the index (queue.md, 5.2).
+                ("ix_jobs_running", ("worker", "id"), "state = 'running'"),
+                ("ix_jobs_rank_sweep", ("sweep_id", "rank_key", "finished_at", "id"), "state = 'succeeded'"),
+                ("ix_jobs_rank_task", ("task", "metric", "rank_key", "finished_at", "id"), "state = 'succeeded'"),
+                ("ix_jobs_rank_all", ("rank_key", "finished_at", "id"), "state = 'succeeded'"),
+            )
+        ),
+        Index("ix_jobs_sweep_state", "sweep_id", "state"),  # counts per state
+        {"postgresql_with": {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.01}},  # heartbeats stay HOT updates
+    )
+
+
+class Attempt(Base):
+    """One try of a job by one worker: the job's story."""
+
+    __tablename__ = "attempts"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer, primary_key=True)
+    worker: Mapped[str] = mapped_column(Text)
+    started_at: Mapped[datetime] = mapped_column(Moment)
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)
+    # succeeded, cancelled, given back, or a FailureReason; NULL while it runs
+    outcome: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Text)  # message and traceback
+    resumed_from: Mapped[int | None] = mapped_column(Integer)  # epoch of the checkpoint it started from
+    environment: Mapped[dict[str, Any] | None] = mapped_column(Document)  # device, versions, data fingerprint, …
+
+
+class History(Base):
+    """Epochs of a job, some at a time: a row per flush while it trains, one row for all when it has finished."""
+
+    __tablename__ = "histories"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer, primary_key=True)
+    first_epoch: Mapped[int] = mapped_column(Integer, primary_key=True)
+    last_epoch: Mapped[int] = mapped_column(Integer)
+    columns: Mapped[dict[str, Any]] = mapped_column(Document)  # {"epoch": [1, 2], "val_loss": [0.9, 0.7], …}
+
+
+class Model(Base):
+    """The best model of a job: its file when it is small, else where the file lies in the store."""
+
+    __tablename__ = "models"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer)
+    sha256: Mapped[str] = mapped_column(Text)
+    size: Mapped[int] = mapped_column(BigInteger)  # bytes
+    content: Mapped[bytes | None] = mapped_column(LargeBinary)  # the safetensors file
+    path: Mapped[str | None] = mapped_column(Text)  # in the store
+
+    __table_args__ = (CheckConstraint("(content IS NULL) <> (path IS NULL)", name="place"),)
+
+
+class Worker(Base):
+    """A worker that is, or was, there."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)  # host:pid:nonce, unique per start
+    queue: Mapped[str] = mapped_column(Text)
+    slots: Mapped[int] = mapped_column(Integer)
+    busy: Mapped[int] = mapped_column(Integer, default=0)  # slots that hold a job, at the last heartbeat
+    started_at: Mapped[datetime] = mapped_column(Moment)
+    heartbeat_at: Mapped[datetime] = mapped_column(Moment)
+    stopped_at: Mapped[datetime | None] = mapped_column(Moment)
+    info: Mapped[dict[str, Any] | None] = mapped_column(Document)  # host, pid, versions, devices

@@ -1,0 +1,113 @@
+"""Connections: one engine per URL, the SQLite pragmas, and the one place that commits and translates errors."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.orm import Session
+
+from jobs.errors import DatabaseError, InputError
+
+BUSY_SECONDS = 30.0  # SQLite hands its write lock out unfairly: a short wait would fail under many writers
+
+
+class Database:
+    """A database of sweeps and jobs, on SQLite or PostgreSQL.
+
+    Safe to share between threads. A process that forks must make its own.
+
+    Raises:
+        InputError: the URL is not one of a supported database.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = _create_engine(url)
+        self.dialect = self.engine.dialect.name  # "sqlite" or "postgresql"
+
+    def __str__(self) -> str:
+        return self.engine.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session for reading: sees one snapshot on SQLite, takes no write lock.
+
+        Raises:
+            DatabaseError: the database is away or refuses.
+        """
+        with self._session("BEGIN") as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session for writing: commits at the end, or rolls back on any error.
+
+        On SQLite it takes the write lock at once: a reader that turns writer later fails with "database is locked",
+        whatever the timeout (queue.md, 5.1).
+
+        Raises:
+            DatabaseError: the database is away or refuses.
+        """
+        with self._session("BEGIN IMMEDIATE") as session:
+            yield session
+
+    @contextmanager
+    def _session(self, begin: str) -> Iterator[Session]:
+        _begin.statement = begin
+        try:
+            with Session(self.engine, expire_on_commit=False) as session, session.begin():
+                session.connection()  # begins now, with this thread's statement
+                yield session
+        except DBAPIError as error:
+            raise DatabaseError(f"database {self}: {error.orig or error}") from error
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+_begin = threading.local()  # the BEGIN of the session that this thread is opening; SQLite only
+
+
+def _create_engine(url: str) -> Engine:
+    allowed = "allowed are sqlite:///FILE and postgresql://USER:PASSWORD@HOST/NAME"
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise InputError(f"GRIDYARD_DB is not a database URL; {allowed}") from None
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    backend = parsed.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise InputError(f"GRIDYARD_DB names the database {backend!r}; {allowed}")
+    try:
+        if backend == "sqlite":
+            return _sqlite_engine(parsed)
+        return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    except NoSuchModuleError as error:
+        raise InputError(f"GRIDYARD_DB: {error}; {allowed}") from None
+
+
+def _sqlite_engine(url: Any) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise InputError("GRIDYARD_DB: an SQLite database in memory cannot be shared with workers; name a file")
+    try:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseError(f"cannot create the folder of {url.database}: {error.strerror}") from None
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: Any) -> None:
+        connection.isolation_level = None  # Python's own BEGIN is deferred; `begin` below sends ours
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql(getattr(_begin, "statement", "BEGIN"))
+
+    return engine

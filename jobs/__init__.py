@@ -1,0 +1,1 @@
+"""What a job is, and how it trains. Knows no database and no broker."""

@@ -1,0 +1,111 @@
+"""The contents page: every task by name, torch-free. A task's code lies in its module, imported only where it trains.
+
+To add a task: its parameters and its entry here, its data and model in `jobs/tasks/<name>.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from jobs.errors import UnknownTask
+from jobs.params import MlpParams, TrainingParams
+from jobs.spec import Objective
+
+
+class IrisParams(MlpParams):
+    hidden: list[int] = Field(default=[16, 8], max_length=32, description="sizes of the hidden layers")
+    dropout: float = Field(0.2, ge=0, lt=1, description="after each hidden layer")
+    batch_size: int = Field(16, ge=1, le=1_000_000, description="samples of one step")
+
+
+class BreastCancerParams(MlpParams):
+    hidden: list[int] = Field(default=[64, 32], max_length=32, description="sizes of the hidden layers")
+    lr: float = Field(0.001, gt=0, le=100, description="learning rate")
+
+
+class DigitsParams(MlpParams):
+    hidden: list[int] = Field(default=[128, 64], max_length=32, description="sizes of the hidden layers")
+    lr: float = Field(0.003, gt=0, le=100, description="learning rate")
+
+
+class SineParams(TrainingParams):
+    lr: float = Field(0.05, gt=0, le=100, description="learning rate")
+    batch_size: int = Field(100, ge=1, le=1_000_000, description="samples of one step")
+    degree: int = Field(3, ge=1, le=9, description="of the polynomial")
+    loss: Literal["mse", "l1", "huber"] = Field("mse", description="what is minimised")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Something we can train."""
+
+    name: str
+    summary: str  # one line: data, and what is predicted
+    params: type[TrainingParams]
+    metrics: tuple[str, ...]  # besides loss; each is reported as train_…, val_… and, at the best epoch, test_…
+    objective: Objective  # used when the sweep names none
+    epochs: int  # used when the sweep names none
+    module: str  # holds its code; see jobs/tasks
+
+    @property
+    def validation_metrics(self) -> list[str]:
+        """What an objective or early stopping may name."""
+        return [f"val_{name}" for name in ("loss", *self.metrics)]
+
+
+ACCURACY = Objective(metric="val_accuracy", mode="max")
+REGRESSION = ("mse", "rmse", "mae", "r2")
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            name="iris",
+            summary="150 flowers, 4 measures, 3 species (classification)",
+            params=IrisParams,
+            metrics=("accuracy",),
+            objective=ACCURACY,
+            epochs=100,
+            module="jobs.tasks.iris",
+        ),
+        Task(
+            name="breast_cancer",
+            summary="569 tumours, 30 measures, malignant or benign (binary classification)",
+            params=BreastCancerParams,
+            metrics=("accuracy",),
+            objective=ACCURACY,
+            epochs=50,
+            module="jobs.tasks.breast_cancer",
+        ),
+        Task(
+            name="digits",
+            summary="1,797 handwritten digits of 8 x 8 pixels, 10 classes (classification)",
+            params=DigitsParams,
+            metrics=("accuracy",),
+            objective=ACCURACY,
+            epochs=50,
+            module="jobs.tasks.digits",
+        ),
+        Task(
+            name="sine",
+            summary="1,000 points of sin x on [-pi, pi], fitted by a polynomial (regression)",
+            params=SineParams,
+            metrics=REGRESSION,
+            objective=Objective(metric="val_mse", mode="min"),
+            epochs=100,
+            module="jobs.tasks.sine",
+        ),
+    )
+}
+
+
+def find(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        UnknownTask: there is none; the message names the nearest.
+    """
+    if name not in TASKS:
+        raise UnknownTask(name, TASKS)
+    return TASKS[name]

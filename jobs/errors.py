@@ -1,0 +1,100 @@
+"""Every error that Gridyard raises on purpose.
+
+    GridyardError
+    ├── InputError              the user's input is wrong; exit code 2
+    │   ├── SettingsError       a GRIDYARD_… variable or gridyard.toml
+    │   ├── SweepFileError      a sweep file, with every problem and its place
+    │   ├── UnknownTask         no such task
+    │   └── NotFound            no such sweep or job in this database
+    ├── DatabaseError           the database could not be used
+    │   └── DatabaseOutdated    it needs `gridyard db upgrade`
+    ├── StoreError              a file of the store could not be read or written
+    │   └── CheckpointDamaged   it is not whole, or belongs to another job
+    ├── Diverged                the loss became NaN or infinite
+    └── JobsFailed              work ended with failed jobs; exit code 1
+
+A message says what was given, what is allowed and what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class GridyardError(Exception):
+    """Gridyard could not do what was asked."""
+
+
+class InputError(GridyardError):
+    """The input is wrong."""
+
+
+class SettingsError(InputError):
+    """A setting is wrong."""
+
+
+class UnknownTask(InputError):
+    """There is no such task."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        super().__init__(f"there is no task {name!r}{did_you_mean(name, known)}. Tasks: {', '.join(known)}")
+
+
+class NotFound(InputError):
+    """There is no such sweep or job."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a sweep, and where."""
+
+    place: str  # "line 7, grid.lr[1]", or "grid.lr[1]" where no line is known
+    message: str  # what was given, what is allowed, what to do
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+
+class SweepFileError(InputError):
+    """A sweep is wrong; `problems` has every one of them."""
+
+    def __init__(self, source: str, problems: list[Problem]) -> None:
+        self.source, self.problems = source, problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"{source}: {count}, nothing was submitted{lines}")
+
+
+class DatabaseError(GridyardError):
+    """The database could not be used."""
+
+
+class DatabaseOutdated(DatabaseError):
+    """The database has an older or newer schema than this version of Gridyard."""
+
+
+class StoreError(GridyardError):
+    """A file of the store could not be read or written."""
+
+
+class CheckpointDamaged(StoreError):
+    """A checkpoint is not whole, or belongs to another job."""
+
+
+class Diverged(GridyardError):
+    """The loss became NaN or infinite."""
+
+    def __init__(self, metric: str, epoch: int) -> None:
+        self.metric, self.epoch = metric, epoch
+        super().__init__(f"{metric} was not finite in epoch {epoch}; try a smaller lr or clip_norm")
+
+
+class JobsFailed(GridyardError):
+    """Work ended, but some jobs failed."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """', did you mean "lr"?' for the nearest known name, or nothing when none is near."""
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
+    return f'; did you mean "{near[0]}"?' if near else ""

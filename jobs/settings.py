@@ -1,0 +1,96 @@
+"""Every setting, its default and its meaning: from `GRIDYARD_…` variables, else `gridyard.toml`, else the laptop defaults."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from jobs.errors import SettingsError, did_you_mean
+
+PREFIX = "GRIDYARD_"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file="gridyard.toml", extra="forbid", frozen=True)
+
+    home: Path = Field(Path(".gridyard"), description="folder of the embedded database and store")
+    db: str = Field("", description="database URL; empty: SQLite in `home`")
+    broker: str = Field("", description="Celery broker URL; empty: none, workers look at the table")
+    store: str = Field("", description="folder or fsspec URL of checkpoints and models; empty: `home`/store")
+    data: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_cache_dir("gridyard")), description="folder of the data sets"
+    )
+    device: str = Field("auto", pattern="^(auto|cpu|mps|cuda(:[0-9]+)?)$", description="where trainers compute")
+    threads: int = Field(1, ge=1, description="CPU threads of one trainer; more may change the last digits of results")
+    max_cells: int = Field(1_000_000, ge=1, description="the most cells of one grid")
+    lease_seconds: float = Field(20.0, gt=0, description="how long a claim lives without a heartbeat")
+    heartbeat_seconds: float = Field(2.0, gt=0, description="between two heartbeats of a worker")
+    look_seconds: float = Field(
+        0.0, ge=0, description="between two looks at the table; 0: 0.25 without a broker, else 5"
+    )
+    tick_seconds: float = Field(1.0, gt=0, description="between two rounds of the scheduler")
+    grace_seconds: float = Field(10.0, ge=0, description="a stopping worker waits so long for its trainers")
+    offline_seconds: float = Field(600.0, ge=0, description="how long a trainer goes on while the database is away")
+    checkpoint_seconds: float = Field(
+        2.0, ge=0, description="at least this long between two checkpoints; 0: each epoch"
+    )
+    small_model_bytes: int = Field(1 << 20, ge=0, description="best models up to this size are kept in the database")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return sources["init_settings"], sources["env_settings"], TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def db_url(self) -> str:
+        return self.db or f"sqlite:///{self.home.resolve() / 'gridyard.db'}"
+
+    @property
+    def broker_url(self) -> str:
+        return self.broker or "memory://"
+
+    @property
+    def store_url(self) -> str:
+        return self.store or str(self.home.resolve() / "store")
+
+    @property
+    def look_every(self) -> float:
+        """Seconds between two looks at the jobs table."""
+        return self.look_seconds or (5.0 if self.broker else 0.25)
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsError: a value is wrong, or a name is unknown.
+    """
+    names = list(Settings.model_fields)
+    for variable in sorted(os.environ):
+        name = variable.removeprefix(PREFIX).lower()
+        if variable.startswith(PREFIX) and name not in names:
+            hint = did_you_mean(name, names)
+            raise SettingsError(f"there is no setting {variable}{hint}. Settings: {', '.join(names)}")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError(_message(error, names)) from None
+    except ValueError as error:  # gridyard.toml is not TOML
+        raise SettingsError(f"gridyard.toml: {error}") from None
+
+
+def _message(error: ValidationError, names: list[str]) -> str:
+    lines = []
+    for problem in error.errors():
+        name = str(problem["loc"][0])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"there is no setting {name!r}{did_you_mean(name, names)}. Settings: {', '.join(names)}")
+        else:
+            lines.append(
+                f"{PREFIX}{name.upper()} (or {name} in gridyard.toml) = {problem['input']!r}: {problem['msg']}"
+            )
+    return "\n".join(lines)

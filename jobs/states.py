@@ -1,0 +1,61 @@
+"""The states of a job and of a sweep, and the moves between them.
+
+`docs/architecture.md` draws these tables; a test compares the drawing, the enums and the CHECK constraints of the database.
+"""
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """Where a job stands. Only `db.queue` changes it, each time by one guarded UPDATE."""
+
+    WAITING = "waiting"  # not yet due: backs off after a failure; a crash changes nothing
+    READY = "ready"  # any worker of its queue may claim it; a crash changes nothing
+    RUNNING = (
+        "running"  # claimed: holds worker, attempt and lease; a silent worker's job is rescued when the lease ends
+    )
+    SUCCEEDED = "succeeded"  # final: has a score and a best model
+    FAILED = "failed"  # final: carries a FailureReason and a message
+    CANCELLED = "cancelled"  # final: the user did not want it any more
+
+
+class FailureReason(StrEnum):
+    """Why an attempt did not succeed."""
+
+    DIVERGED = "diverged"  # the loss became NaN or infinite; trying again would give the same
+    ERROR = "error"  # the training raised an exception
+    CRASHED = "crashed"  # the trainer process died: killed, segmentation fault, out of memory
+    LOST = "lost"  # the worker went silent and its lease ran out
+    TIMEOUT = "timeout"  # longer than the sweep's time limit per job
+
+
+class SweepState(StrEnum):
+    """Where a sweep stands. Its jobs are claimable only while it is open."""
+
+    SUBMITTING = "submitting"  # rows are still coming in; removed by the scheduler when its submitter went silent
+    OPEN = "open"  # complete: workers may claim its jobs
+    PAUSED = "paused"  # nothing new is claimed until it is resumed
+    CANCELLED = "cancelled"  # the user stopped it; running jobs are told to stop
+    FINISHED = "finished"  # every job is final
+
+
+FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+# The reasons after which another attempt may end differently.
+RETRIED = frozenset({FailureReason.CRASHED, FailureReason.LOST, FailureReason.ERROR})
+
+# state -> the states it may move to, with what moves it there.
+MOVES: dict[JobState, dict[JobState, str]] = {
+    JobState.WAITING: {JobState.READY: "due", JobState.CANCELLED: "cancel"},
+    JobState.READY: {JobState.RUNNING: "claim", JobState.CANCELLED: "cancel"},
+    JobState.RUNNING: {
+        JobState.SUCCEEDED: "finish",
+        JobState.FAILED: "fail, no retry left",
+        JobState.WAITING: "fail or rescue, retry later",
+        JobState.READY: "give back, or first retry",
+        JobState.CANCELLED: "cancel",
+    },
+    JobState.SUCCEEDED: {},
+    JobState.FAILED: {JobState.READY: "retry"},
+    JobState.CANCELLED: {JobState.READY: "resume"},
+}
