@@ -78,12 +78,13 @@ class Sweep(Base):
         Index(
             "ix_sweeps_open",
             "queue",
-            text("priority DESC"),
+            "priority",
             "id",
             postgresql_where=text("state = 'open'"),
             sqlite_where=text("state = 'open'"),
         ),
         Index("ix_sweeps_spec_hash", "spec_hash"),
+        {"sqlite_autoincrement": True},
     )
 
 
@@ -144,7 +145,10 @@ class Job(Base):
             )
         ),
         Index("ix_jobs_sweep_state", "sweep_id", "state"),  # counts per state
-        {"postgresql_with": {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.01}},  # heartbeats stay HOT updates
+        {
+            "postgresql_with": {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.01},  # keeps heartbeats HOT
+            "sqlite_autoincrement": True,  # an id names files in the store: it is never given out again
+        },
     )
 
 

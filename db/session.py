@@ -15,6 +15,15 @@ from jobs.errors import DatabaseError, InputError
 
 BUSY_SECONDS = 30.0  # SQLite hands its write lock out unfairly: a short wait would fail under many writers
 
+POSTGRESQL = {
+    "connect_timeout": 5,  # seconds; a host that is away must not hold a heartbeat up for minutes
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    # A session that idles in a transaction would hold rows locked and keep vacuum from cleaning (queue.md, 5.2).
+    "options": "-c idle_in_transaction_session_timeout=30s -c statement_timeout=60s",
+}
+
 
 class Database:
     """A database of sweeps and jobs, on SQLite or PostgreSQL.
@@ -86,7 +95,7 @@ def _create_engine(url: str) -> Engine:
     try:
         if backend == "sqlite":
             return _sqlite_engine(parsed)
-        return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=POSTGRESQL)
     except NoSuchModuleError as error:
         raise InputError(f"GRIDYARD_DB: {error}; {allowed}") from None
 

@@ -1,4 +1,5 @@
-"""The parameters of trainings, their types, defaults and ranges. Torch-free: the CLI and the scheduler validate with it.
+"""The parameters of trainings, their types, defaults and ranges. Torch-free: the CLI and the scheduler
+validate with it.
 
 A task's parameters are one pydantic model. Rules stand at single fields, never across fields: the values of a grid are
 checked one by one, so a grid of a million cells is validated as fast as one of ten.

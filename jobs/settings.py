@@ -1,4 +1,4 @@
-"""Every setting, its default and its meaning: from `GRIDYARD_…` variables, else `gridyard.toml`, else the laptop defaults."""
+"""Every setting and its meaning: from `GRIDYARD_…` variables, else `gridyard.toml`, else the laptop defaults."""
 
 import os
 from pathlib import Path
@@ -41,9 +41,14 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return sources["init_settings"], sources["env_settings"], TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     @property
     def db_url(self) -> str:

@@ -1,6 +1,6 @@
 """The states of a job and of a sweep, and the moves between them.
 
-`docs/architecture.md` draws these tables; a test compares the drawing, the enums and the CHECK constraints of the database.
+`docs/architecture.md` draws these tables; a test compares the drawing, the enums and the CHECK constraints.
 """
 
 from enum import StrEnum

@@ -1,0 +1,101 @@
+"""How a sweep comes in: in chunks, under a sweep that opens when the last one is in."""
+
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from db.clock import now
+from db.models import Job, Sweep
+from db.rows import execute_update, spec_as_json
+from db.session import Database
+from jobs.errors import DatabaseError
+from jobs.spec import Json, SweepSpec
+from jobs.states import JobState, SweepState
+
+ABANDONED_SECONDS = 120.0  # a submitter that stored nothing for so long is dead
+DELETED_AT_ONCE = 5_000  # rows; a longer transaction would hold claims up
+
+
+def add_sweep(session: Session, spec: SweepSpec, spec_hash: str, total: int) -> int:
+    """Begin a sweep; its id. Nothing of it can be claimed before `open_sweep`."""
+    sweep = Sweep(
+        uid=uuid.uuid4().hex,
+        name=spec.name,
+        task=spec.task,
+        state=SweepState.SUBMITTING,
+        queue=spec.queue,
+        priority=spec.priority,
+        spec=spec_as_json(spec),
+        spec_hash=spec_hash,
+        metric=spec.objective.metric,
+        mode=spec.objective.mode,
+        retries=spec.retries,
+        total=total,
+        created_at=now(),
+        touched_at=now(),
+    )
+    session.add(sweep)
+    session.flush()
+    return sweep.id
+
+
+def add_jobs(session: Session, sweep: int, rows: Sequence[tuple[int, int, Json]]) -> None:
+    """Add jobs, given as (cell, seed, params), to a sweep that is being submitted.
+
+    Raises:
+        DatabaseError: the sweep is no longer being submitted, or has this cell and seed already.
+    """
+    submitting = (Sweep.id == sweep, Sweep.state == SweepState.SUBMITTING)
+    touched = session.execute(
+        update(Sweep).where(*submitting).values(touched_at=now()).returning(Sweep.task, Sweep.metric)
+    ).one_or_none()
+    if touched is None:
+        raise DatabaseError(f"sweep {sweep} is no longer being submitted")
+    same = {"sweep_id": sweep, "task": touched.task, "metric": touched.metric, "state": JobState.READY}
+    same |= {"attempt": 0, "failures": 0, "epoch": 0}
+    session.execute(
+        insert(Job), [{"cell": cell, "seed": seed, "params": params, **same} for cell, seed, params in rows]
+    )
+
+
+def open_sweep(session: Session, sweep: int) -> bool:
+    """submitting → open: from now on its jobs are claimed. False when it is not whole, or no longer being submitted."""
+    stored = select(func.count()).where(Job.sweep_id == Sweep.id).scalar_subquery()
+    whole = (Sweep.id == sweep, Sweep.state == SweepState.SUBMITTING, Sweep.total == stored)
+    return bool(execute_update(session, update(Sweep).where(*whole).values(state=SweepState.OPEN)))
+
+
+def find_same(session: Session, spec_hash: str) -> tuple[int, int] | None:
+    """(id, number of jobs) of the first sweep with this spec that was not cancelled, if there is one."""
+    wanted = Sweep.state.not_in([SweepState.CANCELLED, SweepState.SUBMITTING])
+    query = select(Sweep.id, Sweep.total).where(Sweep.spec_hash == spec_hash, wanted).order_by(Sweep.id).limit(1)
+    row = session.execute(query).one_or_none()
+    return None if row is None else (row.id, row.total)
+
+
+def abandoned(session: Session, silent_seconds: float = ABANDONED_SECONDS) -> list[int]:
+    """Half-submitted sweeps whose submitter went silent."""
+    silent = Sweep.touched_at < now(-silent_seconds)
+    return list(session.scalars(select(Sweep.id).where(Sweep.state == SweepState.SUBMITTING, silent)))
+
+
+def remove(database: Database, sweep: int) -> None:
+    """Remove a half-submitted sweep with its rows, in short transactions; does nothing to one that is open."""
+    while _remove_some(database, sweep):
+        pass
+
+
+def _remove_some(database: Database, sweep: int) -> bool:
+    """True while there is more to remove."""
+    submitting = (Sweep.id == sweep, Sweep.state == SweepState.SUBMITTING)
+    with database.writing() as session:
+        # Locked first: its submitter, should it still be there, cannot add to it or open it meanwhile.
+        if session.scalar(select(Sweep.id).where(*submitting).with_for_update()) is None:
+            return False
+        some = select(Job.id).where(Job.sweep_id == sweep).limit(DELETED_AT_ONCE)
+        if execute_update(session, delete(Job).where(Job.id.in_(some))):
+            return True
+        execute_update(session, delete(Sweep).where(*submitting))
+        return False

@@ -1,0 +1,47 @@
+"""The register of workers: who is there, and how many slots are idle."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from db.clock import now
+from db.models import Worker
+from db.rows import execute_update
+from jobs.spec import Json
+
+ALIVE_SECONDS = 30.0  # since the last heartbeat
+KEPT_SECONDS = 7 * 86_400.0  # a worker that stopped stays in the register for so long
+
+
+def register(session: Session, worker: str, queue: str, slots: int, info: Json) -> None:
+    """Enter a worker that starts."""
+    session.add(Worker(id=worker, queue=queue, slots=slots, started_at=now(), heartbeat_at=now(), info=info))
+
+
+def heartbeat(session: Session, worker: str, busy: int) -> None:
+    """The worker is alive, and so many of its slots hold a job."""
+    execute_update(session, update(Worker).where(Worker.id == worker).values(heartbeat_at=now(), busy=busy))
+
+
+def stop(session: Session, worker: str) -> None:
+    """The worker has stopped in order."""
+    execute_update(session, update(Worker).where(Worker.id == worker).values(stopped_at=now(), busy=0))
+
+
+def idle_slots(session: Session, alive_seconds: float = ALIVE_SECONDS) -> dict[str, int]:
+    """Queue → slots of living workers that hold no job."""
+    alive = (Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
+    query = select(Worker.queue, func.sum(Worker.slots - Worker.busy)).where(*alive).group_by(Worker.queue)
+    return {queue: int(idle) for queue, idle in session.execute(query)}
+
+
+def forget_old(session: Session) -> int:
+    """Remove workers that stopped or went silent long ago; their number."""
+    return execute_update(session, delete(Worker).where(Worker.heartbeat_at < now(-KEPT_SECONDS)))
+
+
+def alive(session: Session, alive_seconds: float = ALIVE_SECONDS) -> Sequence[Worker]:
+    """The living workers, oldest first."""
+    query = select(Worker).where(Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
+    return session.scalars(query.order_by(Worker.started_at)).all()
