@@ -1,0 +1,135 @@
+"""What a job did: its attempts, its epochs and its best model, as they were recorded."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db import history
+from db.models import Attempt, Job, Model, Sweep
+from jobs.errors import NotFound
+from jobs.spec import BestModel, Json
+
+# The columns of a job that its details show as they are.
+COPIED = (
+    *("task", "cell", "seed", "state", "metric", "score", "best_epoch", "epoch", "epochs", "seconds"),
+    *("worker", "due_at", "finished_at", "reason", "error"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptDetails:
+    """One try of a job by one worker."""
+
+    attempt: int  # 1, 2, …
+    worker: str
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None  # "succeeded", "cancelled", "given back" or a FailureReason; None while it runs
+    error: str | None  # message and traceback
+    resumed_from: int | None  # epoch of the checkpoint it started from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A file that a job left."""
+
+    name: str  # "best": the model at the best epoch
+    sha256: str
+    size: int  # bytes
+    place: str  # "database", or its path in the store
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobDetails:
+    """Everything that is known of a job."""
+
+    job: int
+    sweep: int
+    task: str
+    cell: int  # number in the sweep's order, from 0
+    seed: int
+    params: Json  # every parameter: the cell's own values over the sweep's fixed ones
+    state: str  # JobState
+    metric: str
+    mode: str  # "max" or "min"
+    score: float | None  # None: none yet, or not finite
+    metrics: dict[str, float | None]  # of the best epoch
+    best_epoch: int | None
+    epoch: int  # last reported one
+    epochs: int | None  # trained, when it has finished
+    seconds: float | None  # of training, over all attempts
+    worker: str | None  # while running
+    due_at: datetime | None  # while waiting
+    finished_at: datetime | None
+    reason: str | None  # FailureReason of the last failure
+    error: str | None  # its message
+    attempts: list[AttemptDetails]
+    history: list[Json]  # one object per epoch: "epoch", "seconds", "train_loss", "val_loss", …; not finite: None
+    environment: Json  # of the last attempt: device, versions, data fingerprint, …
+    artifacts: list[Artifact]
+
+
+def job_details(session: Session, job: int) -> JobDetails:
+    """Everything about this job.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    row = session.get(Job, job)
+    if row is None:
+        raise _no_job(job)
+    sweep = session.get_one(Sweep, row.sweep_id)
+    attempts = list(session.scalars(select(Attempt).where(Attempt.job_id == job).order_by(Attempt.attempt)))
+    return JobDetails(
+        job=job,
+        sweep=sweep.id,
+        params={**sweep.spec["fixed"], **row.params},
+        mode=sweep.mode,
+        metrics=row.metrics or {},
+        attempts=[_attempt(attempt) for attempt in attempts],
+        history=history.epochs(session, job),
+        environment=next((attempt.environment for attempt in reversed(attempts) if attempt.environment), {}),
+        artifacts=_artifacts(session, job),
+        **{name: getattr(row, name) for name in COPIED},
+    )
+
+
+def best_model(session: Session, job: int) -> BestModel:
+    """The job's best model: its content, or its path in the store.
+
+    Raises:
+        NotFound: there is no such job, or it has no model.
+    """
+    row = session.get(Model, job)
+    if row is None:
+        found = session.get(Job, job)
+        if found is None:
+            raise _no_job(job)
+        raise NotFound(f"job {job} has no model: it is {found.state}; only a job that succeeded has one")
+    return BestModel(sha256=row.sha256, size=row.size, content=row.content, path=row.path)
+
+
+def _no_job(job: int) -> NotFound:
+    return NotFound(f"there is no job {job}; `gridyard leaderboard SWEEP` lists the jobs of a sweep")
+
+
+def _attempt(row: Attempt) -> AttemptDetails:
+    return AttemptDetails(
+        attempt=row.attempt,
+        worker=row.worker,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        outcome=row.outcome,
+        error=row.error,
+        resumed_from=row.resumed_from,
+    )
+
+
+def _artifacts(session: Session, job: int) -> list[Artifact]:
+    query = select(Model.sha256, Model.size, Model.path).where(Model.job_id == job)
+    return [
+        Artifact(name="best", sha256=row.sha256, size=row.size, place=row.path or "database")
+        for row in session.execute(query)
+    ]

@@ -1,0 +1,136 @@
+"""How far is it? Counts and the best score, each from an index: cheap enough to ask every half second."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, literal_column, select
+from sqlalchemy.orm import Session
+
+from db.clock import now
+from db.leaderboard import RANKED
+from db.models import Job, Sweep, Worker
+from db.workers import ALIVE_SECONDS
+from jobs.errors import NotFound
+from jobs.states import FINAL, JobState
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepStatus:
+    """Where a sweep stands."""
+
+    sweep: int
+    name: str
+    task: str
+    state: str  # SweepState
+    total: int  # jobs
+    jobs: dict[str, int]  # state -> number of jobs; every state is there
+    metric: str
+    mode: str  # "max" or "min"
+    best: float | None  # best score so far
+    best_job: int | None
+    queue: str
+    workers: int  # of its queue, that gave a sign of life lately
+    created_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def done(self) -> int:
+        """Jobs that are final."""
+        return sum(self.jobs[state] for state in FINAL)
+
+    @property
+    def finished(self) -> bool:
+        """Every job is final: nothing will change unless the user retries or resumes."""
+        return self.done >= self.total
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedJob:
+    """A job that failed, and why."""
+
+    job: int
+    seed: int
+    params: dict[str, Any] = field(default_factory=dict)  # the cell's own values
+    reason: str  # FailureReason
+    error: str
+
+
+def sweep_status(session: Session, sweep: int) -> SweepStatus:
+    """Where this sweep stands.
+
+    Raises:
+        NotFound: there is no such sweep.
+    """
+    found = _statuses(session, _sweeps().where(Sweep.id == sweep))
+    if not found:
+        raise NotFound(f"there is no sweep {sweep}; `gridyard status` lists them")
+    return found[0]
+
+
+def sweeps(session: Session, *, limit: int | None = 20) -> list[SweepStatus]:
+    """All sweeps, newest first."""
+    return _statuses(session, _sweeps().order_by(Sweep.id.desc()).limit(limit))
+
+
+def failed_jobs(session: Session, sweep: int, *, limit: int = 10) -> list[FailedJob]:
+    """The first failed jobs of a sweep."""
+    query = (
+        select(Job.id, Job.seed, Job.params, Job.reason, Job.error)
+        .where(Job.sweep_id == sweep, Job.state == JobState.FAILED)
+        .order_by(Job.id)
+        .limit(limit)
+    )
+    return [
+        FailedJob(job=row.id, seed=row.seed, params=row.params, reason=row.reason or "", error=row.error or "")
+        for row in session.execute(query)
+    ]
+
+
+def _sweeps() -> Select[*tuple[Any, ...]]:
+    return select(
+        Sweep.id,
+        Sweep.name,
+        Sweep.task,
+        Sweep.state,
+        Sweep.total,
+        Sweep.metric,
+        Sweep.mode,
+        Sweep.queue,
+        Sweep.created_at,
+        Sweep.finished_at,
+        _best(Job.score).label("best"),
+        _best(Job.id).label("best_job"),
+        _workers_alive().label("workers"),
+    )
+
+
+def _best(column: Any) -> ColumnElement[Any]:
+    query = select(column).where(RANKED, Job.sweep_id == Sweep.id)
+    return query.order_by(Job.rank_key, Job.finished_at, Job.id).limit(1).scalar_subquery()
+
+
+def _workers_alive() -> ColumnElement[int]:
+    query = select(func.count()).where(
+        Worker.queue == Sweep.queue, Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-ALIVE_SECONDS)
+    )
+    return query.scalar_subquery()
+
+
+def _statuses(session: Session, query: Select[*tuple[Any, ...]]) -> list[SweepStatus]:
+    rows = session.execute(query).all()
+    counts = _counts(session, [row.id for row in rows])
+    return [
+        SweepStatus(
+            sweep=row.id,
+            jobs={state.value: counts.get((row.id, state.value), 0) for state in JobState},
+            **{name: value for name, value in row._mapping.items() if name != "id"},
+        )
+        for row in rows
+    ]
+
+
+def _counts(session: Session, ids: list[int]) -> dict[tuple[int, str], int]:
+    number = func.count(literal_column("1")).label("number")
+    query = select(Job.sweep_id, Job.state, number).where(Job.sweep_id.in_(ids)).group_by(Job.sweep_id, Job.state)
+    return {(row.sweep_id, row.state): row.number for row in session.execute(query)}
