@@ -9,23 +9,23 @@ from typing import Literal
 from pydantic import Field
 
 from jobs.errors import UnknownTask
-from jobs.params import MlpParams, TrainingParams
+from jobs.params import MlpParams, PositiveInt, TrainingParams
 from jobs.spec import Objective
 
 
 class IrisParams(MlpParams):
-    hidden: list[int] = Field(default=[16, 8], max_length=32, description="sizes of the hidden layers")
+    hidden: list[PositiveInt] = Field(default=[16, 8], max_length=32, description="sizes of the hidden layers")
     dropout: float = Field(0.2, ge=0, lt=1, description="after each hidden layer")
     batch_size: int = Field(16, ge=1, le=1_000_000, description="samples of one step")
 
 
 class BreastCancerParams(MlpParams):
-    hidden: list[int] = Field(default=[64, 32], max_length=32, description="sizes of the hidden layers")
+    hidden: list[PositiveInt] = Field(default=[64, 32], max_length=32, description="sizes of the hidden layers")
     lr: float = Field(0.001, gt=0, le=100, description="learning rate")
 
 
 class DigitsParams(MlpParams):
-    hidden: list[int] = Field(default=[128, 64], max_length=32, description="sizes of the hidden layers")
+    hidden: list[PositiveInt] = Field(default=[128, 64], max_length=32, description="sizes of the hidden layers")
     lr: float = Field(0.003, gt=0, le=100, description="learning rate")
 
 

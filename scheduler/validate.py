@@ -1,0 +1,185 @@
+"""From plain data to a SweepSpec, or to every problem there is. Nothing here reads a file and nothing stores a row."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from jobs.catalogue import TASKS, Task
+from jobs.spec import EarlyStopping, Json, Objective, SweepSpec
+from scheduler import grid as cells_of
+from scheduler.params import Params
+from scheduler.places import Path, Problems
+from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, SweepKeys
+from scheduler.wording import explain, given, listed, suggestion
+
+HIGHER_IS_BETTER = frozenset({"accuracy", "r2"})
+MAX_SEEDS = 10_000
+MAX_SEED = 2**32 - 1  # what NumPy's and scikit-learn's generators take
+
+
+def validate(data: Json, problems: Problems, default_name: str | None, max_cells: int) -> SweepSpec:
+    """The sweep that `data` describes, complete with all defaults.
+
+    Raises:
+        SweepFileError: it is wrong; every problem is in the one error.
+    """
+    keys = _keys(data, problems)
+    task = _task(keys.task, problems)
+    params = Params(task, problems)
+    fixed = params.checked(("fixed",), keys.fixed if keys.fixed is not None else {})
+    grid = _grid(data, keys, params, fixed)
+    cells = _cells(data, keys, params, fixed)
+    seeds = _seeds(keys.seeds, problems)
+    objective = _objective(keys.objective, task, problems)
+    stopping = _early_stopping(keys.early_stopping, task, problems)
+    _check_size(grid, cells, seeds, max_cells, problems)
+    problems.raise_if_any()
+    assert task is not None  # an unknown task is a problem
+    effective = params.defaults() | fixed
+    return SweepSpec(
+        name=keys.name or default_name or task.name,
+        task=task.name,
+        grid=grid,
+        cells=cells,
+        fixed={name: value for name, value in effective.items() if name not in grid},
+        seeds=seeds,
+        epochs=keys.epochs or task.epochs,
+        early_stopping=stopping,
+        objective=objective or task.objective,
+        retries=keys.retries,
+        priority=keys.priority,
+        queue=keys.queue or ("gpu" if keys.resources.gpu else "cpu"),
+        time_limit=keys.time_limit,
+    )
+
+
+def _keys(data: Json, problems: Problems) -> SweepKeys:
+    """The top-level keys; what is wrong becomes a problem and gets its default, so that the rest is looked at too."""
+    try:
+        return SweepKeys.model_validate(data)
+    except ValidationError as error:
+        right = data
+        for wrong in explain(SweepKeys, error, "there is no key"):
+            problems.add(wrong.path, wrong.message, at_key=wrong.at_key)
+            right = _without(right, wrong.path)
+        return SweepKeys.model_validate({"task": ""} | right)
+
+
+def _without(data: Json, path: Path) -> Json:
+    """The data without the wrong value at a path: without `objective.mode`, or without all of `objective`."""
+    key, inner = path[0], data.get(str(path[0]))
+    if len(path) > 1 and isinstance(inner, dict) and path[1] in inner:
+        return data | {str(key): {name: value for name, value in inner.items() if name != path[1]}}
+    return {name: value for name, value in data.items() if name != key}
+
+
+def _task(name: str, problems: Problems) -> Task | None:
+    if name not in TASKS:  # a missing or wrong one, "", has its problem already
+        problems.add(
+            ("task",), f"there is no task {given(name)}{suggestion(name, TASKS)}Tasks: {listed(sorted(TASKS))}"
+        )
+    return TASKS.get(name)
+
+
+def _grid(data: Json, keys: SweepKeys, params: Params, fixed: Json) -> dict[str, list[Any]]:
+    problems = params.problems
+    if keys.grid is not None and keys.cells is not None:
+        problems.add(("cells",), "grid and cells are both given; keep one of them", at_key=True)
+    if "grid" not in data or (keys.grid is None and keys.cells is not None):
+        return {}
+    if keys.grid is None or keys.grid == {}:
+        problems.add(
+            ("grid",), "is empty; name a parameter with its values, such as lr: [0.01, 0.1], or leave grid out"
+        )
+        return {}
+    if not isinstance(keys.grid, dict):
+        problems.add(("grid",), f"was given {given(keys.grid)}; allowed is a list of values for each parameter")
+        return {}
+    for name in keys.grid:
+        if isinstance(keys.fixed, dict) and name in keys.fixed:
+            other = problems.places.of(("fixed", name), at_key=True)
+            problems.add(("grid", name), f"stands in fixed too ({other}); keep one of them", at_key=True)
+    return {name: params.values(("grid", name), values) for name, values in keys.grid.items()}
+
+
+def _cells(data: Json, keys: SweepKeys, params: Params, fixed: Json) -> list[Json]:
+    if keys.cells is None and ("cells" not in data or keys.grid is not None):
+        return []
+    if not isinstance(keys.cells, list) or not keys.cells:
+        was = "is empty" if keys.cells in ([], None) else f"was given {given(keys.cells)}"
+        params.problems.add(("cells",), f"{was}; allowed is a list of cells, such as [{{lr: 0.1}}, {{lr: 0.01}}]")
+        return []
+    cells = [params.checked(("cells", index), cell) for index, cell in enumerate(keys.cells)]
+    shared = params.defaults() | fixed
+    right = {
+        index: shared | cell
+        for index, (cell, whole) in enumerate(zip(cells, keys.cells, strict=True))
+        if isinstance(whole, dict) and len(cell) == len(whole)
+    }
+    params.refuse_twice(("cells",), right, keys.cells, "is the same as")
+    return cells
+
+
+def _seeds(given_seeds: Any, problems: Problems) -> list[int]:
+    allowed = f"allowed is a number of seeds from 1 to {MAX_SEEDS}, or a list of different seeds"
+    if isinstance(given_seeds, int) and not isinstance(given_seeds, bool) and 1 <= given_seeds <= MAX_SEEDS:
+        return list(range(given_seeds))
+    if not isinstance(given_seeds, list) or not 1 <= len(given_seeds) <= MAX_SEEDS:
+        problems.add(("seeds",), f"was given {given(given_seeds)}; {allowed}")
+        return []
+    first: dict[Any, Path] = {}
+    for index, seed in enumerate(given_seeds):
+        path = ("seeds", index)
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+            problems.add(path, f"was given {given(seed)}; allowed is a whole number from 0 to {MAX_SEED}")
+        elif seed in first:
+            problems.add(path, f"{seed} is given twice, first at {problems.places.of(first[seed])}")
+        else:
+            first[seed] = path
+    return list(first)
+
+
+def _objective(keys: ObjectiveKeys | None, task: Task | None, problems: Problems) -> Objective | None:
+    if keys is None or task is None:
+        return None
+    metric = task.objective.metric if keys.metric is None else keys.metric
+    _check_metric(("objective", "metric"), metric, task, problems)
+    return Objective(metric=metric, mode=keys.mode or default_mode(metric))
+
+
+def _early_stopping(keys: EarlyStoppingKeys | None, task: Task | None, problems: Problems) -> EarlyStopping | None:
+    if keys is None or task is None:
+        return None
+    _check_metric(("early_stopping", "monitor"), keys.monitor, task, problems)
+    mode = keys.mode or default_mode(keys.monitor)
+    return EarlyStopping(monitor=keys.monitor, mode=mode, patience=keys.patience, min_delta=keys.min_delta)
+
+
+def default_mode(metric: str) -> str:
+    """ "max" for val_accuracy and val_r2; losses and errors are "min"."""
+    return "max" if metric.removeprefix("val_") in HIGHER_IS_BETTER else "min"
+
+
+def _check_metric(path: Path, metric: str, task: Task, problems: Problems) -> None:
+    allowed = task.validation_metrics
+    if metric in allowed:
+        return
+    split, _, rest = metric.partition("_")
+    if split in ("test", "train") and f"val_{rest}" in allowed:
+        why = "a test metric that chooses is no test any more" if split == "test" else "training data cannot tell"
+        message = f'was given "{metric}", but {why}; use "val_{rest}". Allowed: {listed(allowed)}'
+    else:
+        message = (
+            f"task {task.name} has no metric {given(metric)}{suggestion(metric, allowed)}Allowed: {listed(allowed)}"
+        )
+    problems.add(path, message)
+
+
+def _check_size(
+    grid: dict[str, list[Any]], cells: list[Json], seeds: list[int], max_cells: int, problems: Problems
+) -> None:
+    number = cells_of.product_size(grid) if not cells else len(cells)
+    if number * len(seeds) > max_cells:
+        message = f"{number:,} cells x {len(seeds):,} seeds = {number * len(seeds):,} jobs; allowed are {max_cells:,}"
+        where = "grid" if grid else "cells" if cells else "seeds"
+        problems.add((where,), f"{message} (setting GRIDYARD_MAX_CELLS)", at_key=True)
