@@ -32,6 +32,7 @@ class Ranked:
     sweep: int
     task: str
     params: dict[str, Any]  # every parameter: the cell's own values over the sweep's fixed ones
+    varied: list[str]  # the parameters that the cell sets
     seed: int
     metric: str  # what the score is, such as "val_accuracy"
     score: float | None  # at the best epoch; None: not finite
@@ -50,7 +51,8 @@ class RankedCell:
     sweep: int
     task: str
     cell: int  # number in the sweep's order, from 0
-    params: dict[str, Any]
+    params: dict[str, Any]  # every parameter
+    varied: list[str]  # the parameters that the cell sets
     metric: str
     mean: float | None  # of the scores; None: one of them is not finite
     std: float | None  # sample standard deviation; None: a single job, or a score that is not finite
@@ -183,6 +185,7 @@ def _ranked(rank: int, row: Row[Any]) -> Ranked:
         sweep=row.sweep_id,
         task=row.task,
         params={**row.fixed, **row.params},
+        varied=sorted(row.params),
         seed=row.seed,
         metric=row.metric,
         score=row.score,
@@ -203,6 +206,7 @@ def _ranked_cell(rank: int, rows: list[Row[Any]]) -> RankedCell:
         task=first.task,
         cell=first.cell,
         params={**first.fixed, **first.params},
+        varied=sorted(first.params),
         metric=first.metric,
         mean=mean,
         std=None if mean is None or len(scores) < 2 else statistics.stdev(scores),

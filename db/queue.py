@@ -27,6 +27,13 @@ def has_ready(session: Session, queue: str) -> bool:
     return session.scalar(_open_sweeps_with_ready_jobs(queue).limit(1)) is not None
 
 
+def count_ready(session: Session, queue: str, at_most: int) -> int:
+    """How many jobs of open sweeps are ready, counted no further than `at_most`."""
+    ready = select(Job.id).join(Sweep, Job.sweep_id == Sweep.id).where(Sweep.queue == queue)
+    some = ready.where(Sweep.state == SweepState.OPEN, Job.state == JobState.READY).limit(at_most)
+    return session.scalars(select(func.count()).select_from(some.subquery())).one()
+
+
 def claim(session: Session, queue: str, worker: str, lease_seconds: float, limit: int = 1) -> list[Claim]:
     """Take the best ready jobs, at most `limit`, all of one sweep: highest priority first, then oldest first.
 

@@ -1,0 +1,1 @@
+"""From bell to recorded result."""

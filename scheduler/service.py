@@ -1,0 +1,81 @@
+"""The scheduler's loop: what is due becomes ready, silent workers' jobs are rescued, the bell is rung.
+
+Every step is a statement that may be repeated, so two schedulers do no harm, and one that was away picks up.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass
+
+from db import queue, submission, workers
+from db.session import Database
+from jobs.errors import DatabaseError
+from jobs.settings import Settings
+from workers import bell
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What one round of the loop did."""
+
+    due: int  # waiting jobs that became ready
+    rescued: int  # jobs taken back from silent workers
+    closed: int  # sweeps that have ended
+    removed: int  # half-submitted sweeps of dead submitters
+    rung: int  # bells
+
+
+class Service:
+    """The scheduler of one database. Run it in a process or a thread of its own."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
+
+    def run(self, stop: threading.Event) -> None:
+        """Go round until `stop` is set. A database that is away is waited for."""
+        logger.info("scheduler: a round every %g s on %s", self._settings.tick_seconds, self._database)
+        while not stop.is_set():
+            try:
+                self.tick()
+            except DatabaseError as error:
+                logger.warning("no round: %s", error)
+            except Exception:  # the loop is the last one to notice that something is wrong: it must go on
+                logger.exception("no round")
+            stop.wait(self._settings.tick_seconds)
+
+    def tick(self) -> Round:
+        """One round.
+
+        Raises:
+            DatabaseError: the database is away.
+        """
+        with self._database.writing() as session:
+            rescued = queue.rescue(session)
+            due = queue.make_due_ready(session)
+            closed = queue.close_finished(session)
+            workers.forget_old(session)
+        removed = self._remove_abandoned()
+        rung = self._ring() if self._settings.broker else 0
+        if rescued or due or removed:
+            logger.info("rescued %d, due %d, removed %d", rescued, due, removed)
+        return Round(due=due, rescued=rescued, closed=closed, removed=removed, rung=rung)
+
+    def _remove_abandoned(self) -> int:
+        with self._database.reading() as session:
+            sweeps = submission.abandoned(session)
+        for sweep in sweeps:
+            submission.remove(self._database, sweep)
+        return len(sweeps)
+
+    def _ring(self) -> int:
+        """One bell for each idle slot that would find a job, however many jobs there are."""
+        rung = 0
+        with self._database.reading() as session:
+            idle = workers.idle_slots(session)
+            bells = {name: queue.count_ready(session, name, at_most=slots) for name, slots in idle.items()}
+        for name, count in bells.items():
+            if count and bell.ring(self._settings, name, count):
+                rung += count
+        return rung

@@ -1,0 +1,53 @@
+"""The worker's heartbeat: renews every lease at once, and learns what became of the jobs."""
+
+import logging
+import threading
+import time
+
+from db import queue, workers
+from db.session import Database
+from jobs.errors import DatabaseError
+from jobs.settings import Settings
+from jobs.spec import Answer
+from workers.holdings import Holdings
+
+logger = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """A thread that beats until it is stopped."""
+
+    def __init__(self, worker: str, database: Database, settings: Settings, holdings: Holdings) -> None:
+        self._worker, self._database, self._settings, self._holdings = worker, database, settings, holdings
+        self._stopping = threading.Event()
+        self._confirmed = time.monotonic()  # when the database last answered
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._settings.heartbeat_seconds):
+            held = self._holdings.attempts()
+            try:
+                self._holdings.tell(held, self._beat(held))
+                self._confirmed = time.monotonic()
+            except DatabaseError as error:
+                logger.warning("no heartbeat: %s", error)
+                self._give_up_if_alone_for_long(held)
+            except Exception:  # a worker without a heartbeat would lose every job it takes
+                logger.exception("no heartbeat")
+
+    def _beat(self, held: dict[int, int]) -> dict[int, Answer]:
+        with self._database.writing() as session:
+            workers.heartbeat(session, self._worker, busy=len(held))
+            return queue.renew(session, self._worker, held, self._settings.lease_seconds)
+
+    def _give_up_if_alone_for_long(self, held: dict[int, int]) -> None:
+        # Others have long taken the jobs over; their results, not ours, will count.
+        if time.monotonic() - self._confirmed > self._settings.offline_seconds:
+            self._holdings.tell(held, dict.fromkeys(held, Answer.CLAIM_LOST))

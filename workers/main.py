@@ -1,0 +1,93 @@
+"""A worker: one Celery worker process with warm slots."""
+
+import logging
+import os
+import platform
+import socket
+import uuid
+from typing import Any
+
+from celery import signals
+
+from db import migrate, workers
+from db.session import Database
+from jobs.errors import DatabaseError
+from jobs.settings import Settings
+from workers import celery_app, messages
+from workers.devices import slot_devices
+from workers.heartbeat import Heartbeat
+from workers.holdings import Holdings
+from workers.look import Look
+from workers.slot import Slot
+from workers.slots import Slots
+
+logger = logging.getLogger(__name__)
+
+
+def start(settings: Settings, slots: int | None = None, queue: str = "cpu") -> int:
+    """Work until SIGTERM or Ctrl-C; then give back what is held, and return the exit code.
+
+    Raises:
+        InputError: slots is not positive.
+        DatabaseError: the database cannot be used.
+    """
+    devices = slot_devices(queue, slots)
+    database = Database(settings.db_url)
+    migrate.prepare(database)
+    worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    with database.writing() as session:
+        workers.register(session, worker, queue, len(devices), _info(devices))
+    holdings = Holdings()
+    crew = Slots([Slot(worker, queue, database, settings, holdings, device) for device in devices])
+    heartbeat = Heartbeat(worker, database, settings, holdings)
+    crew.warm_up()
+    heartbeat.start()
+    logger.info("worker %s: %d slots for queue %s", worker, len(devices), queue)
+    try:
+        return _serve(settings, queue, len(devices), database, crew, holdings)
+    finally:
+        heartbeat.stop()
+        crew.close()
+        _leave(database, worker)
+
+
+def _serve(
+    settings: Settings, queue: str, concurrency: int, database: Database, slots: Slots, holdings: Holdings
+) -> int:
+    """Run the Celery worker until it is told to stop."""
+    app = celery_app.make(settings, queue)
+    messages.register(app, slots)
+    Look.slots, Look.database, Look.queue, Look.seconds = slots, database, queue, settings.look_every
+    app.steps["worker"].add(Look)
+
+    # Celery sends this from its signal handler; the slots then stop, and only then its warm shutdown ends.
+    @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+    def drain(**_: Any) -> None:
+        holdings.draining.set()
+
+    celery_worker = app.Worker(
+        pool="threads",  # a thread per slot, which only supervises; prefork would fork a process with CUDA or threads
+        concurrency=concurrency,
+        queues=[queue],
+        quiet=True,  # no banner
+        without_gossip=True,  # no talk between workers: the database knows who is there
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="WARNING",
+    )
+    celery_worker.start()
+    return celery_worker.exitcode or 0
+
+
+def _leave(database: Database, worker: str) -> None:
+    try:
+        with database.writing() as session:
+            workers.stop(session, worker)
+    except DatabaseError as error:
+        logger.warning("the worker leaves without a word: %s", error)
+    database.close()
+
+
+def _info(devices: list[str | None]) -> dict[str, Any]:
+    gpus = sorted({device for device in devices if device})
+    return {"host": socket.gethostname(), "pid": os.getpid(), "python": platform.python_version(), "gpus": gpus}

@@ -1,0 +1,46 @@
+"""The slots of a worker: each takes one job after the other until nothing is ready."""
+
+import collections
+import logging
+
+from jobs.errors import DatabaseError
+from workers.slot import Slot
+
+logger = logging.getLogger(__name__)
+
+
+class Slots:
+    """All slots of one worker, idle or at work."""
+
+    def __init__(self, slots: list[Slot]) -> None:
+        self._slots = slots
+        self._idle = collections.deque(slots)
+
+    def warm_up(self) -> None:
+        """Start the trainers, so that the first job need not wait for torch."""
+        for slot in self._slots:
+            slot.warm_up()
+
+    def idle(self) -> int:
+        """The number of slots that are not at work."""
+        return len(self._idle)
+
+    def work(self) -> None:
+        """Take an idle slot, if there is one, and let it work until nothing is ready."""
+        try:
+            slot = self._idle.popleft()
+        except IndexError:  # a bell more than slots
+            return
+        try:
+            slot.work()
+        except DatabaseError as error:
+            logger.warning("%s; trying again at the next look", error)
+        except Exception:  # must not end with the message, unseen: Celery keeps no results here
+            logger.exception("a slot stumbled")
+        finally:
+            self._idle.append(slot)
+
+    def close(self) -> None:
+        """End the trainers."""
+        for slot in self._slots:
+            slot.close()

@@ -1,0 +1,125 @@
+"""A trainer process, seen from the worker: start it, talk to it, see it die."""
+
+import collections
+import logging
+import os
+import queue
+import subprocess
+import sys
+import threading
+
+from jobs.spec import Answer, Assignment
+from workers import wire
+
+logger = logging.getLogger(__name__)
+STDERR_LINES = 40  # kept for the message when it dies
+
+
+class TrainerDied(Exception):
+    """The trainer process ended; the message tells how and what it last wrote to stderr."""
+
+
+class Trainer:
+    """A warm trainer process and the pipes to it."""
+
+    def __init__(self, setup: wire.Setup, visible_devices: str | None) -> None:
+        """Start the process; it loads torch while we go on.
+
+        Args:
+            visible_devices: CUDA_VISIBLE_DEVICES of the trainer; None leaves it as it is.
+        """
+        environment = {name: value for name, value in os.environ.items() if name not in _SECRET}
+        environment |= {"OMP_NUM_THREADS": str(setup.threads), "MKL_NUM_THREADS": str(setup.threads)}
+        if visible_devices is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = visible_devices
+        self._process = subprocess.Popen(
+            # -P: a folder called `jobs` or `workers` where the user happens to stand is not ours
+            [sys.executable, "-P", "-m", "workers.trainer"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+        self.pid = self._process.pid
+        self._messages: queue.SimpleQueue[wire.Message | None] = queue.SimpleQueue()
+        self._stderr: collections.deque[str] = collections.deque(maxlen=STDERR_LINES)
+        self._readers = [
+            threading.Thread(target=self._read_messages, name=f"trainer {self.pid} stdout", daemon=True),
+            threading.Thread(target=self._read_stderr, name=f"trainer {self.pid} stderr", daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+        self._send(setup)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def train(self, assignments: list[Assignment]) -> None:
+        """Hand over a pack; its reports and outcomes come by `receive`."""
+        self._send(wire.Train(assignments=assignments))
+
+    def answer(self, job: int, answer: Answer) -> None:
+        """Say how the job's next report is to be answered."""
+        self._send(wire.Reply(job=job, answer=answer))
+
+    def receive(self, timeout: float) -> wire.Message | None:
+        """The next message, or None when there is none within timeout seconds.
+
+        Raises:
+            TrainerDied: there will be no more messages.
+        """
+        try:
+            message = self._messages.get(timeout=max(timeout, 0.0))
+        except queue.Empty:
+            return None
+        if message is None:
+            raise TrainerDied(self._obituary())
+        return message
+
+    def kill(self) -> None:
+        """End the process at once, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+        for reader in self._readers:
+            reader.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert pipe is not None
+            try:
+                pipe.close()
+            except BrokenPipeError:  # what was not yet written cannot be
+                continue
+
+    def _send(self, message: wire.Message) -> None:
+        assert self._process.stdin is not None
+        try:
+            wire.send(self._process.stdin, message)
+        except OSError:  # it died: `receive` will say so
+            logger.debug("trainer %d is gone", self.pid)
+
+    def _read_messages(self) -> None:
+        assert self._process.stdout is not None
+        try:
+            for line in self._process.stdout:
+                self._messages.put(wire.decode(line))
+        except ValueError as error:  # cut off in the middle of a line: it died while it wrote
+            logger.debug("trainer %d: %s", self.pid, error)
+        self._messages.put(None)
+
+    def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            text = line.decode(errors="replace").rstrip()
+            self._stderr.append(text)
+            logger.info("trainer %d: %s", self.pid, text)
+
+    def _obituary(self) -> str:
+        code = self._process.wait()
+        self._readers[1].join(timeout=1.0)
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        last_words = "\n".join(self._stderr)
+        return f"the trainer process died ({how})" + (f"; it last wrote:\n{last_words}" if last_words else "")
+
+
+# A trainer needs no way to the database or the broker, so it gets none.
+_SECRET = {"GRIDYARD_DB", "GRIDYARD_BROKER"}

@@ -1,0 +1,95 @@
+"""The trainer: a process that trains what its supervisor hands it, one assignment after the other.
+
+It stays warm between jobs: torch is imported once, data sets are loaded once. It knows no database and no broker.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+from typing import BinaryIO
+
+from jobs.spec import Answer, EpochReport
+from workers import wire
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Inbox:
+    """What the supervisor has said: a thread reads it, so that a word like "stop" is heard in the middle of a job."""
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self.packs: queue.SimpleQueue[wire.Train | wire.Setup] = queue.SimpleQueue()
+        self.answers: dict[int, Answer] = {}  # job -> what its next report is answered
+        self._pipe = pipe
+        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(ValueError):  # a line that was cut off: the supervisor died while it wrote
+            for line in self._pipe:
+                message = wire.decode(line)
+                if isinstance(message, wire.Reply):
+                    self.answers[message.job] = message.answer
+                elif isinstance(message, wire.Train | wire.Setup):
+                    self.packs.put(message)
+        os._exit(0)  # stdin is closed: the supervisor is gone, and so must we be, even from the middle of a batch
+
+
+def main() -> None:
+    outbox = _private_stdout()
+    _die_with_the_worker()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    inbox = Inbox(sys.stdin.buffer)
+    setup = inbox.packs.get()
+    assert isinstance(setup, wire.Setup)
+    os.environ["GRIDYARD_DATA"] = setup.data
+
+    from jobs.store import Store
+
+    from jobs import engine  # torch: seconds
+
+    options = engine.Options(
+        device=setup.device,
+        threads=setup.threads,
+        checkpoint_seconds=setup.checkpoint_seconds,
+        small_model_bytes=setup.small_model_bytes,
+    )
+    store = Store(setup.store)
+    engine.warm_up(options)
+    wire.send(outbox, wire.Ready(pid=os.getpid()))
+
+    def report(epoch: EpochReport) -> Answer:
+        wire.send(outbox, epoch)
+        return inbox.answers.get(epoch.job, Answer.GO_ON)
+
+    while True:
+        pack = inbox.packs.get()
+        assert isinstance(pack, wire.Train)
+        for assignment in pack.assignments:
+            inbox.answers.pop(assignment.spec.job, None)  # an answer to an earlier attempt
+        for outcome in engine.train(pack.assignments, store=store, options=options, report=report):
+            wire.send(outbox, outcome)
+
+
+def _private_stdout() -> BinaryIO:
+    """Our way to the supervisor; whatever a library prints goes to stderr instead."""
+    outbox = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return outbox
+
+
+def _die_with_the_worker() -> None:
+    # A signal to the whole group, such as Ctrl-C, is the worker's to answer: it tells us to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # The closed pipe ends us too, but not while a long call holds the interpreter's lock.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What a supervisor and its trainer say to each other: JSON, one line a message, over the trainer's stdin and stdout.
+
+    supervisor -> trainer   Setup, once; then Train; at any time Reply
+    trainer -> supervisor   Ready, once; then EpochReport …, and one TrainResult, Stopped or Failure per assignment
+
+A trainer ends when its stdin is closed, so none outlives its supervisor.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import ConfigDict, TypeAdapter
+
+from jobs.spec import Answer, Assignment, EpochReport, Failure, Stopped, TrainResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a trainer needs to know of its place, and never asks a database or a setting for."""
+
+    store: str  # URL
+    data: str  # folder of the data sets
+    device: str
+    threads: int
+    checkpoint_seconds: float
+    small_model_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """The trainer has loaded what it trains with."""
+
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train these, as rows of one pack."""
+
+    assignments: list[Assignment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """From now on, reports of this job are answered so."""
+
+    job: int
+    answer: Answer
+
+
+Message = Setup | Ready | Train | Reply | EpochReport | TrainResult | Stopped | Failure
+
+# Losses may be infinite, and models are bytes: neither is JSON by itself.
+_CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {
+    kind.__name__: TypeAdapter(kind, config=_CONFIG)
+    for kind in (Setup, Ready, Train, Reply, EpochReport, TrainResult, Stopped, Failure)
+}
+
+
+class Writable(Protocol):
+    def write(self, data: bytes, /) -> Any: ...
+    def flush(self) -> Any: ...
+
+
+def send(pipe: Writable, message: Message) -> None:
+    """Write one message.
+
+    Raises:
+        OSError: the other side is gone.
+    """
+    kind = type(message).__name__
+    pipe.write(kind.encode() + b" " + _ADAPTERS[kind].dump_json(message) + b"\n")
+    pipe.flush()
+
+
+def decode(line: bytes) -> Message:
+    """The message of one line.
+
+    Raises:
+        ValueError: the line is no message: it was cut off, or something else wrote to the pipe.
+    """
+    kind, _, body = line.partition(b" ")
+    adapter = _ADAPTERS.get(kind.decode(errors="replace"))
+    if adapter is None or not line.endswith(b"\n"):
+        raise ValueError(f"no message: {line[:80]!r}")
+    message: Message = adapter.validate_json(body)
+    return message
