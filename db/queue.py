@@ -170,7 +170,7 @@ def fail(session: Session, claim: Claim, failure: Failure) -> JobState | None:
     ).one_or_none()
     if job is None:
         return None
-    state, values = _after_failure(failure.reason, failure.error, *job._tuple())
+    state, values = _after_failure(failure.reason, failure.error, *job)
     if not execute_update(session, update(Job).where(_held(claim)).values(values)):
         return None
     _end_attempt(session, claim, failure.reason, error=failure.error)

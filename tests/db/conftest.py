@@ -1,0 +1,87 @@
+"""What tests of the database need: sweeps of a given size, and the columns of a job."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from db import submission
+from db.clock import now
+from db.models import Job
+from db.session import Database
+from jobs.spec import EpochReport, Objective, SweepSpec, TrainResult
+
+AddSweep = Callable[..., int]
+Row = Callable[[int], dict[str, Any]]
+
+
+@pytest.fixture
+def add_sweep(database: Database) -> AddSweep:
+    """Add an open sweep of some cells; its id."""
+
+    def add(cells: int = 1, *, opened: bool = True, **changes: Any) -> int:
+        spec = SweepSpec(
+            **{
+                "name": "tests",
+                "task": "iris",
+                "fixed": {"batch_size": 16},
+                "epochs": 10,
+                "objective": Objective(metric="val_accuracy", mode="max"),
+                **changes,
+            }
+        )
+        rows = [(cell, seed, {"lr": 0.1 + cell}) for cell in range(cells) for seed in spec.seeds]
+        with database.writing() as session:
+            sweep = submission.add_sweep(session, spec, spec_hash="tests", total=len(rows))
+            submission.add_jobs(session, sweep, rows)
+            if opened:
+                assert submission.open_sweep(session, sweep)
+        return sweep
+
+    return add
+
+
+@pytest.fixture
+def row(database: Database) -> Row:
+    """The columns of a job."""
+
+    def read(job: int) -> dict[str, Any]:
+        with database.reading() as session:
+            found = session.scalars(select(Job).where(Job.id == job)).one()
+            return {column.name: getattr(found, column.name) for column in Job.__table__.columns}
+
+    return read
+
+
+@pytest.fixture
+def expire_lease(database: Database) -> Callable[[int], None]:
+    """Let a job's lease run out, without waiting for it."""
+
+    def expire(job: int) -> None:
+        with database.writing() as session:
+            session.execute(update(Job).where(Job.id == job).values(lease_expires_at=now(-1.0)))
+
+    return expire
+
+
+@pytest.fixture
+def result() -> Callable[..., TrainResult]:
+    """A result of a job that trained two epochs."""
+
+    def make(job: int, score: float = 0.9) -> TrainResult:
+        history = [
+            EpochReport(job=job, epoch=n, metrics={"val_accuracy": score, "lr": 0.1}, seconds=0.5) for n in (1, 2)
+        ]
+        return TrainResult(
+            job=job,
+            score=score,
+            metrics={"val_accuracy": score},
+            best_epoch=2,
+            epochs=2,
+            seconds=1.0,
+            history=history,
+            environment={"device": "cpu"},
+        )
+
+    return make

@@ -1,0 +1,365 @@
+"""The life of a job in the database: claim, heartbeat, end, rescue, and the fence around each."""
+
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from db import history, queue
+from db.clock import now
+from db.models import Attempt, Job, Model, Sweep
+from db.session import Database
+from jobs.spec import Answer, BestModel, Claim, EpochReport, Failure, TrainResult
+from jobs.states import FailureReason, JobState, SweepState
+
+LEASE = 60.0
+AddSweep = Callable[..., int]
+Row = Callable[[int], dict[str, Any]]
+Result = Callable[..., TrainResult]
+
+
+def claim_one(database: Database, worker: str = "w1", queue_name: str = "cpu") -> Claim:
+    claims = claim(database, worker, queue_name)
+    assert len(claims) == 1
+    return claims[0]
+
+
+def claim(database: Database, worker: str = "w1", queue_name: str = "cpu", limit: int = 1) -> list[Claim]:
+    with database.writing() as session:
+        return queue.claim(session, queue_name, worker, LEASE, limit)
+
+
+def write(database: Database, function: Callable[..., Any], *args: Any) -> Any:
+    with database.writing() as session:
+        return function(session, *args)
+
+
+def failure(job: int, reason: FailureReason = FailureReason.ERROR) -> Failure:
+    return Failure(job=job, reason=reason, error="it broke")
+
+
+def attempts(database: Database, job: int) -> list[tuple[int, str | None]]:
+    with database.reading() as session:
+        query = select(Attempt.attempt, Attempt.outcome).where(Attempt.job_id == job).order_by(Attempt.attempt)
+        return [tuple(row) for row in session.execute(query)]
+
+
+class TestClaim:
+    def test_a_claim_says_all_that_a_trainer_needs(self, database: Database, add_sweep: AddSweep, row: Row) -> None:
+        sweep = add_sweep(seeds=[7], time_limit=30.0)
+        claimed = claim_one(database)
+        assert claimed.spec.params == {"batch_size": 16, "lr": 0.1}
+        assert (claimed.spec.sweep, claimed.spec.seed, claimed.spec.epochs) == (sweep, 7, 10)
+        assert (claimed.worker, claimed.attempt, claimed.time_limit) == ("w1", 1, 30.0)
+        job = row(claimed.job)
+        assert (job["state"], job["worker"], job["attempt"]) == (JobState.RUNNING, "w1", 1)
+        assert job["lease_expires_at"] is not None
+
+    def test_jobs_are_claimed_in_order_and_each_once(self, database: Database, add_sweep: AddSweep) -> None:
+        add_sweep(3)
+        taken = [claim_one(database).job for _ in range(3)]
+        assert taken == sorted(taken)
+        assert len(set(taken)) == 3
+        assert claim(database) == []
+
+    def test_the_sweep_of_higher_priority_comes_first(self, database: Database, add_sweep: AddSweep) -> None:
+        add_sweep(1)
+        urgent = add_sweep(1, priority=5)
+        assert claim_one(database).spec.sweep == urgent
+
+    def test_a_worker_claims_from_its_queue_only(self, database: Database, add_sweep: AddSweep) -> None:
+        add_sweep(1, queue="gpu")
+        assert claim(database) == []
+        assert claim_one(database, queue_name="gpu").attempt == 1
+
+    def test_jobs_of_a_sweep_that_is_not_open_are_not_claimed(self, database: Database, add_sweep: AddSweep) -> None:
+        add_sweep(1, opened=False)
+        paused = add_sweep(1)
+        write(database, queue.pause_sweep, paused)
+        assert claim(database) == []
+        with database.reading() as session:
+            assert not queue.has_ready(session, "cpu")
+
+    def test_several_jobs_of_one_sweep_are_claimed_at_once(self, database: Database, add_sweep: AddSweep) -> None:
+        first = add_sweep(3)
+        add_sweep(3)
+        claims = claim(database, limit=5)
+        assert [one.spec.sweep for one in claims] == [first] * 3
+
+    def test_ready_jobs_are_counted_no_further_than_asked(self, database: Database, add_sweep: AddSweep) -> None:
+        add_sweep(4)
+        with database.reading() as session:
+            assert queue.count_ready(session, "cpu", at_most=3) == 3
+            assert queue.count_ready(session, "cpu", at_most=9) == 4
+            assert queue.count_ready(session, "gpu", at_most=9) == 0
+
+
+class TestEnds:
+    def test_a_result_is_recorded_once_and_whole(
+        self, database: Database, add_sweep: AddSweep, row: Row, result: Result
+    ) -> None:
+        add_sweep()
+        claimed = claim_one(database)
+        assert write(database, queue.finish, claimed, result(claimed.job, 0.8)) is True
+        assert write(database, queue.finish, claimed, result(claimed.job, 0.1)) is False
+        job = row(claimed.job)
+        assert (job["state"], job["score"], job["rank_key"], job["worker"]) == (JobState.SUCCEEDED, 0.8, -0.8, None)
+        assert job["finished_at"] is not None
+        with database.reading() as session:
+            assert [epoch["epoch"] for epoch in history.epochs(session, claimed.job)] == [1, 2]
+        assert attempts(database, claimed.job) == [(1, "succeeded")]
+
+    @pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
+    def test_a_score_that_is_not_finite_is_stored_as_nothing_and_ranks_last(
+        self, database: Database, add_sweep: AddSweep, row: Row, result: Result, score: float
+    ) -> None:
+        add_sweep()
+        claimed = claim_one(database)
+        assert write(database, queue.finish, claimed, result(claimed.job, score))
+        job = row(claimed.job)
+        assert (job["score"], job["metrics"]) == (None, {"val_accuracy": None})
+        assert job["rank_key"] > 1e308
+
+    def test_the_best_model_is_kept_with_the_result(
+        self, database: Database, add_sweep: AddSweep, result: Result
+    ) -> None:
+        add_sweep()
+        claimed = claim_one(database)
+        best = BestModel(sha256="ab", size=3, content=b"\x00\x01\x02")
+        finished = result(claimed.job)
+        with database.writing() as session:
+            queue.finish(session, claimed, TrainResult(**{**vars(finished), "best": best}))
+        with database.reading() as session:
+            model = session.scalars(select(Model)).one()
+            assert (model.job_id, model.content, model.path) == (claimed.job, b"\x00\x01\x02", None)
+
+    def test_the_first_failure_is_tried_again_at_once_and_later_ones_wait(
+        self, database: Database, add_sweep: AddSweep, row: Row
+    ) -> None:
+        add_sweep(retries=2)
+        first = claim_one(database)
+        assert write(database, queue.fail, first, failure(first.job)) is JobState.READY
+        second = claim_one(database)
+        assert (second.job, second.attempt) == (first.job, 2)
+        assert write(database, queue.fail, second, failure(first.job)) is JobState.WAITING
+        assert row(first.job)["due_at"] is not None
+        assert claim(database) == []
+
+    def test_a_job_fails_for_good_when_its_retries_are_spent(
+        self, database: Database, add_sweep: AddSweep, row: Row
+    ) -> None:
+        add_sweep(retries=0)
+        claimed = claim_one(database)
+        assert write(database, queue.fail, claimed, failure(claimed.job, FailureReason.CRASHED)) is JobState.FAILED
+        job = row(claimed.job)
+        assert (job["state"], job["reason"], job["error"]) == (JobState.FAILED, "crashed", "it broke")
+
+    @pytest.mark.parametrize("reason", [FailureReason.DIVERGED, FailureReason.TIMEOUT])
+    def test_what_would_end_the_same_is_not_tried_again(
+        self, database: Database, add_sweep: AddSweep, reason: FailureReason
+    ) -> None:
+        add_sweep(retries=5)
+        claimed = claim_one(database)
+        assert write(database, queue.fail, claimed, failure(claimed.job, reason)) is JobState.FAILED
+
+    def test_a_job_given_back_is_ready_again_and_has_not_failed(
+        self, database: Database, add_sweep: AddSweep, row: Row
+    ) -> None:
+        add_sweep(retries=0)
+        claimed = claim_one(database)
+        assert write(database, queue.give_back, claimed)
+        assert row(claimed.job)["failures"] == 0
+        assert claim_one(database).attempt == 2
+        assert attempts(database, claimed.job) == [(1, "given back"), (2, None)]
+
+    def test_epochs_are_stored_while_the_job_trains(self, database: Database, add_sweep: AddSweep, row: Row) -> None:
+        add_sweep()
+        claimed = claim_one(database)
+        reports = [EpochReport(job=claimed.job, epoch=1, metrics={"val_loss": float("inf")}, seconds=0.1)]
+        for _ in range(2):  # the second time as after a commit whose answer was lost
+            assert write(database, queue.record_epochs, claimed, reports)
+        with database.reading() as session:
+            assert history.epochs(session, claimed.job) == [{"epoch": 1, "seconds": 0.1, "val_loss": None}]
+        assert row(claimed.job)["epoch"] == 1
+
+
+class TestFence:
+    """A worker that was presumed dead comes back: nothing it writes may count."""
+
+    @pytest.fixture
+    def zombie(self, database: Database, add_sweep: AddSweep, expire_lease: Callable[[int], None]) -> Claim:
+        add_sweep(retries=2)
+        claimed = claim_one(database, "zombie")
+        expire_lease(claimed.job)
+        assert write(database, queue.rescue) == 1
+        successor = claim_one(database, "successor")
+        assert (successor.job, successor.attempt) == (claimed.job, 2)
+        return claimed
+
+    def test_it_can_change_nothing(self, database: Database, zombie: Claim, row: Row, result: Result) -> None:
+        before = row(zombie.job)
+        report = [EpochReport(job=zombie.job, epoch=9, metrics={}, seconds=1.0)]
+        assert write(database, queue.finish, zombie, result(zombie.job)) is False
+        assert write(database, queue.fail, zombie, failure(zombie.job)) is None
+        assert write(database, queue.give_back, zombie) is False
+        assert write(database, queue.cancel_claimed, zombie) is False
+        assert write(database, queue.record_epochs, zombie, report) is False
+        assert row(zombie.job) == before
+        with database.reading() as session:
+            assert history.epochs(session, zombie.job) == []
+
+    def test_its_heartbeat_tells_it_so(self, database: Database, zombie: Claim) -> None:
+        told = write(database, queue.renew, "zombie", {zombie.job: 1}, LEASE)
+        assert told == {zombie.job: Answer.CLAIM_LOST}
+
+    def test_its_own_later_attempt_is_told_apart_from_the_earlier(self, database: Database, zombie: Claim) -> None:
+        told = write(database, queue.renew, "successor", {zombie.job: 1}, LEASE)
+        assert told == {zombie.job: Answer.CLAIM_LOST}
+
+
+class TestHeartbeatAndRescue:
+    def test_a_heartbeat_renews_the_leases_of_what_is_held_only(
+        self, database: Database, add_sweep: AddSweep, expire_lease: Callable[[int], None]
+    ) -> None:
+        add_sweep(2)
+        held, forgotten = claim_one(database), claim_one(database)
+        expire_lease(held.job)
+        expire_lease(forgotten.job)
+        assert write(database, queue.renew, "w1", {held.job: 1}, LEASE) == {held.job: Answer.GO_ON}
+        assert write(database, queue.rescue) == 1
+        assert attempts(database, held.job) == [(1, None)]
+        assert attempts(database, forgotten.job) == [(1, "lost")]
+
+    def test_a_living_workers_job_is_not_rescued(self, database: Database, add_sweep: AddSweep) -> None:
+        add_sweep()
+        claim_one(database)
+        assert write(database, queue.rescue) == 0
+
+    def test_a_worker_known_to_be_dead_loses_its_jobs_at_once(self, database: Database, add_sweep: AddSweep) -> None:
+        add_sweep(2)
+        dead, alive = claim_one(database, "dead"), claim_one(database, "alive")
+        assert write(database, queue.rescue, "dead") == 1
+        assert claim_one(database, "alive").job == dead.job
+        assert attempts(database, alive.job) == [(1, None)]
+
+    def test_a_job_lost_too_often_fails(
+        self, database: Database, add_sweep: AddSweep, row: Row, expire_lease: Callable[[int], None]
+    ) -> None:
+        add_sweep(retries=0)
+        claimed = claim_one(database)
+        expire_lease(claimed.job)
+        write(database, queue.rescue)
+        assert (row(claimed.job)["state"], row(claimed.job)["reason"]) == (JobState.FAILED, "lost")
+        assert "w1 went silent" in row(claimed.job)["error"]
+
+    def test_a_waiting_job_becomes_ready_when_it_is_due(
+        self, database: Database, add_sweep: AddSweep, row: Row
+    ) -> None:
+        add_sweep()
+        for _ in range(2):
+            claimed = claim_one(database)
+            write(database, queue.fail, claimed, failure(claimed.job))
+        assert row(claimed.job)["state"] == JobState.WAITING
+        assert write(database, queue.make_due_ready) == 0
+        with database.writing() as session:
+            session.execute(update(Job).values(due_at=now(-1.0)))
+        assert write(database, queue.make_due_ready) == 1
+        assert claim_one(database).attempt == 3
+
+
+class TestSteering:
+    def test_a_cancelled_sweep_ends_and_its_running_jobs_are_told(
+        self, database: Database, add_sweep: AddSweep, row: Row
+    ) -> None:
+        sweep = add_sweep(3)
+        running = claim_one(database)
+        assert write(database, queue.cancel_sweep, sweep) == 3
+        assert claim(database) == []
+        assert write(database, queue.renew, "w1", {running.job: 1}, LEASE) == {running.job: Answer.CANCELLED}
+        assert write(database, queue.cancel_claimed, running)
+        with database.reading() as session:
+            assert set(session.scalars(select(Job.state))) == {JobState.CANCELLED}
+
+    def test_a_job_of_a_cancelled_sweep_that_fails_is_cancelled(self, database: Database, add_sweep: AddSweep) -> None:
+        sweep = add_sweep()
+        running = claim_one(database)
+        write(database, queue.cancel_sweep, sweep)
+        assert write(database, queue.fail, running, failure(running.job)) is JobState.CANCELLED
+
+    def test_a_resumed_sweep_carries_on(self, database: Database, add_sweep: AddSweep, result: Result) -> None:
+        sweep = add_sweep(3)
+        done = claim_one(database)
+        write(database, queue.finish, done, result(done.job))
+        write(database, queue.cancel_sweep, sweep)
+        assert write(database, queue.resume_sweep, sweep) == 2
+        assert len(claim(database, limit=9)) == 2
+
+    def test_a_retry_tries_only_what_failed_and_with_all_retries(
+        self, database: Database, add_sweep: AddSweep, row: Row, result: Result
+    ) -> None:
+        sweep = add_sweep(2, retries=0)
+        done, failed = claim_one(database), claim_one(database)
+        write(database, queue.finish, done, result(done.job))
+        write(database, queue.fail, failed, failure(failed.job))
+        assert write(database, queue.close_finished) == 1
+        assert write(database, queue.retry_sweep, sweep) == 1
+        again = claim_one(database)
+        assert (again.job, again.attempt, row(again.job)["failures"]) == (failed.job, 2, 0)
+
+    def test_a_retry_does_not_bring_a_cancelled_sweep_back(self, database: Database, add_sweep: AddSweep) -> None:
+        sweep = add_sweep(2, retries=0)
+        failed = claim_one(database)
+        write(database, queue.fail, failed, failure(failed.job))
+        write(database, queue.cancel_sweep, sweep)
+        assert write(database, queue.retry_sweep, sweep) == 0
+        assert claim(database) == []
+
+    def test_a_sweep_is_finished_when_its_last_job_is_final(
+        self, database: Database, add_sweep: AddSweep, result: Result
+    ) -> None:
+        sweep = add_sweep(2)
+        first, second = claim_one(database), claim_one(database)
+        write(database, queue.finish, first, result(first.job))
+        assert write(database, queue.close_finished) == 0
+        write(database, queue.finish, second, result(second.job))
+        assert write(database, queue.close_finished) == 1
+        with database.reading() as session:
+            found = session.get_one(Sweep, sweep)
+            assert (found.state, found.finished_at is not None) == (SweepState.FINISHED, True)
+
+
+def _claim_all(url: str, worker: str, results: Any) -> None:
+    database = Database(url)
+    taken: list[int] = []
+    idle_since = time.monotonic()
+    while time.monotonic() - idle_since < 1.0:  # others may hold the last ones locked
+        claims = claim(database, worker, limit=3)
+        for one in claims:
+            write(database, queue.give_back, one) if one.attempt == 1 and one.job % 7 == 0 else taken.append(one.job)
+            idle_since = time.monotonic()
+    database.close()
+    results.put(taken)
+
+
+def test_processes_that_claim_at_the_same_time_never_take_a_job_twice(
+    database: Database, database_url: str, add_sweep: AddSweep
+) -> None:
+    """Four processes, 300 jobs, some of them given back once: each ends up held by exactly one."""
+    add_sweep(300)
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    claimers = [context.Process(target=_claim_all, args=(database_url, f"w{n}", results)) for n in range(4)]
+    for claimer in claimers:
+        claimer.start()
+    taken = Counter(job for _ in claimers for job in results.get(timeout=120))
+    for claimer in claimers:
+        claimer.join()
+    assert len(taken) == 300
+    assert set(taken.values()) == {1}
+    with database.reading() as session:
+        running = session.scalars(select(func.count()).where(Job.state == JobState.RUNNING)).one()
+    assert running == 300
