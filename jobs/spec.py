@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
 
 from jobs.states import FailureReason
 
 Json = dict[str, Any]
+
+# How facts travel as JSON: losses may be infinite, and models are bytes.
+AS_JSON = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,8 @@ class JobSpec:
 class EpochReport:
     """What a job did in one epoch."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = AS_JSON
+
     job: int
     epoch: int  # 1, 2, …
     metrics: dict[str, float]  # train_loss, val_loss, train_accuracy, …, lr; may hold NaN or infinity
@@ -61,6 +68,8 @@ class EpochReport:
 class BestModel:
     """The best checkpoint, as it is kept: small ones in the database, others in the store."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = AS_JSON
+
     sha256: str
     size: int  # bytes
     content: bytes | None = None  # the safetensors file itself when it is small
@@ -70,6 +79,8 @@ class BestModel:
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
     """How a job ended that trained to its end."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = AS_JSON
 
     job: int
     score: float  # the objective's metric at the best epoch

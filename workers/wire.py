@@ -9,7 +9,7 @@ A trainer ends when its stdin is closed, so none outlives its supervisor.
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from jobs.spec import Answer, Assignment, EpochReport, Failure, Stopped, TrainResult
 
@@ -50,10 +50,8 @@ class Reply:
 
 Message = Setup | Ready | Train | Reply | EpochReport | TrainResult | Stopped | Failure
 
-# Losses may be infinite, and models are bytes: neither is JSON by itself.
-_CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    kind.__name__: TypeAdapter(kind, config=_CONFIG)
+    kind.__name__: TypeAdapter(kind)
     for kind in (Setup, Ready, Train, Reply, EpochReport, TrainResult, Stopped, Failure)
 }
 
