@@ -1,0 +1,95 @@
+"""The parts of a worker that need no process: the wire, what is held, which devices there are."""
+
+import io
+import math
+
+import pytest
+
+from jobs.errors import InputError
+from jobs.spec import Answer, BestModel, Claim, EpochReport, JobSpec, Objective, TrainResult
+from workers import devices, wire
+from workers.holdings import Holdings
+
+
+def claim(job: int, attempt: int = 1) -> Claim:
+    objective = Objective(metric="val_loss", mode="min")
+    spec = JobSpec(job=job, sweep=1, sweep_uid="u", task="sine", params={}, seed=0, epochs=1, objective=objective)
+    return Claim(spec=spec, worker="w", attempt=attempt)
+
+
+class TestWire:
+    def test_a_result_arrives_as_it_was_sent(self) -> None:
+        report = EpochReport(job=1, epoch=1, metrics={"a": math.inf, "b": -math.inf, "c": 0.1}, seconds=1 / 3)
+        best = BestModel(sha256="ab", size=4, content=b"\x00\xff\n\\")
+        sent = TrainResult(
+            job=1, score=0.1, metrics={}, best_epoch=1, epochs=1, seconds=0.1, history=[report], best=best
+        )
+        pipe = io.BytesIO()
+        wire.send(pipe, sent)
+        assert pipe.getvalue().count(b"\n") == 1
+        assert wire.decode(pipe.getvalue()) == sent
+
+    def test_a_number_that_is_not_one_arrives_too(self) -> None:
+        pipe = io.BytesIO()
+        wire.send(pipe, EpochReport(job=1, epoch=1, metrics={"val_loss": math.nan}, seconds=0.0))
+        received = wire.decode(pipe.getvalue())
+        assert isinstance(received, EpochReport)
+        assert math.isnan(received.metrics["val_loss"])
+
+    @pytest.mark.parametrize(
+        "line", [b"", b"\n", b"Ready\n", b"Ready {}\n", b"Nonsense {}\n", b'Ready {"pid": 1}', b"\xff\n"]
+    )
+    def test_what_is_no_whole_message_is_refused(self, line: bytes) -> None:
+        with pytest.raises(ValueError):  # noqa: PT011 (pydantic's errors are ValueErrors too)
+            wire.decode(line)
+
+
+class TestHoldings:
+    def test_what_is_held_goes_on_until_a_heartbeat_says_otherwise(self) -> None:
+        holdings, held = Holdings(), claim(1)
+        holdings.hold(held)
+        assert holdings.answer(held) is Answer.GO_ON
+        holdings.tell({1: 1}, {1: Answer.CANCELLED})
+        assert holdings.answer(held) is Answer.CANCELLED
+
+    def test_an_answer_to_an_earlier_attempt_does_not_stop_a_later_one(self) -> None:
+        holdings, later = Holdings(), claim(1, attempt=2)
+        holdings.hold(later)
+        holdings.tell({1: 1}, {1: Answer.CLAIM_LOST})
+        assert holdings.answer(later) is Answer.GO_ON
+
+    def test_an_answer_for_a_job_that_has_ended_is_left_out(self) -> None:
+        holdings, held = Holdings(), claim(1)
+        holdings.hold(held)
+        holdings.let_go(held)
+        holdings.tell({1: 1}, {1: Answer.CLAIM_LOST})
+        assert holdings.attempts() == {}
+
+    def test_a_stopping_worker_gives_back_what_it_holds_but_a_cancelled_job_stays_cancelled(self) -> None:
+        holdings, going, cancelled = Holdings(), claim(1), claim(2)
+        holdings.hold(going)
+        holdings.hold(cancelled)
+        holdings.tell({2: 1}, {2: Answer.CANCELLED})
+        holdings.draining.set()
+        assert (holdings.answer(going), holdings.answer(cancelled)) == (Answer.GIVE_BACK, Answer.CANCELLED)
+
+
+class TestDevices:
+    def test_named_gpus_are_respected_and_dealt_out_to_slots(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
+        assert devices.slot_devices("gpu", None) == ["2", "5"]
+        assert devices.slot_devices("gpu", 3) == ["2", "5", "2"]
+
+    def test_trainers_of_the_cpu_queue_see_no_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        assert devices.slot_devices("cpu", 2) == ["", ""]
+
+    def test_a_machine_without_gpus_has_a_slot_per_core(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        monkeypatch.setattr(devices, "_cores", lambda: 3)
+        assert devices.slot_devices("gpu", None) == [None, None, None]
+        assert devices.slot_devices("cpu", None) == ["", "", ""]
+
+    def test_a_worker_without_slots_is_refused(self) -> None:
+        with pytest.raises(InputError, match="at least one slot"):
+            devices.slot_devices("cpu", 0)
