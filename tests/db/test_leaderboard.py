@@ -121,6 +121,7 @@ def test_a_row_has_everything_a_reader_needs(database: Database) -> None:
         sweep=sweep.id,
         task="iris",
         params=FIXED | {"lr": 0.1},
+        varied=["lr"],
         seed=7,
         metric="val_accuracy",
         score=0.9,

@@ -1,0 +1,52 @@
+"""The command line. Each command imports what it needs when it runs, so that `gridyard --help` answers at once."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from gridyard.cli import admin, control, read, work
+from jobs.errors import GridyardError, InputError
+
+app = typer.Typer(
+    name="gridyard",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # what is no GridyardError is our bug: the plain traceback is the best report
+    rich_markup_mode=None,  # plain help: rich takes longer to import than all the rest
+    help="Train every cell of a grid of hyperparameters, and see which is best.",
+)
+for group in (work, read, control, admin):
+    app.add_typer(group.app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"gridyard {version('gridyard')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before the command."""
+
+
+def main() -> None:
+    """Run the command line: exit 2 for wrong input, 1 for work that failed, 130 for Ctrl-C."""
+    try:
+        app()
+    except InputError as error:
+        sys.exit(_complain(error, code=2))
+    except GridyardError as error:
+        sys.exit(_complain(error, code=1))
+
+
+def _complain(error: GridyardError, code: int) -> int:
+    print(f"gridyard: {error}", file=sys.stderr)
+    return code

@@ -1,0 +1,63 @@
+"""What several commands share: their options, the yard, and JSON on stdout."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gridyard.client import Sweep, Yard
+
+Db = Annotated[str | None, typer.Option("--db", help="Database URL; default: GRIDYARD_DB, else the embedded one.")]
+Broker = Annotated[str | None, typer.Option("--broker", help="Broker URL; default: GRIDYARD_BROKER, else none.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the file, such as epochs=20.")
+]
+Once = Annotated[bool, typer.Option("--once", help="Use the sweep of an equal file, if there is one.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Jobs at a time; default: one per GPU, else per core.")
+]
+SweepId = Annotated[int, typer.Argument(metavar="SWEEP", help="Id of a sweep.")]
+
+
+def connect(db: str | None = None, broker: str | None = None) -> "Yard":
+    from gridyard import client
+
+    return client.connect(db=db, broker=broker)
+
+
+def print_json(value: Any) -> None:
+    """Dataclasses as objects, times as ISO 8601 in UTC, numbers that are not finite as null."""
+    typer.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(inner) for inner in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_submitted(sweep: "Sweep", as_json: bool) -> None:
+    found = sweep.status()
+    if as_json:
+        print_json({"sweep": sweep.id, "jobs": found.total, "new": sweep.new})
+    else:
+        typer.echo(f"sweep {sweep.id}: {found.total} jobs of {found.task}{'' if sweep.new else ', submitted before'}")
+
+
+def with_db(command: str, db: str | None) -> str:
+    """The command as the user must type it to reach the same database."""
+    import shlex
+
+    return command if db is None else f"{command} --db {shlex.quote(db)}"

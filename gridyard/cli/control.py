@@ -1,0 +1,27 @@
+"""Commands that change what a sweep does: cancel and retry (resume is in `work`)."""
+
+import typer
+
+from gridyard.cli.common import Broker, Db, SweepId, connect, with_db
+
+app = typer.Typer()
+
+
+@app.command()
+def cancel(sweep: SweepId, db: Db = None, broker: Broker = None) -> None:
+    """Stop a sweep.
+
+    What has not started is cancelled, what runs is told to stop.
+    """
+    changed = connect(db, broker).sweep(sweep).cancel()
+    typer.echo(f"sweep {sweep}: {changed} jobs cancelled; {with_db(f'gridyard resume {sweep}', db)} carries it on")
+
+
+@app.command()
+def retry(sweep: SweepId, db: Db = None, broker: Broker = None) -> None:
+    """Try the failed jobs of a sweep again."""
+    found = connect(db, broker).sweep(sweep)
+    changed = found.retry()
+    typer.echo(f"sweep {sweep}: {changed} failed jobs are ready again")
+    if changed and not found.status().workers:
+        typer.echo(f"no worker is there; start one, or: {with_db(f'gridyard resume {sweep}', db)}", err=True)

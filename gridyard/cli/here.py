@@ -1,0 +1,54 @@
+"""Train a sweep on this machine to its end: what `run` and `resume` share."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from jobs.errors import JobsFailed
+
+if TYPE_CHECKING:
+    from gridyard.client import Sweep
+    from jobs.settings import Settings
+
+TOP = 10  # rows of the leaderboard at the end
+FAILED = 5  # failed jobs that are named at the end
+
+
+def finish(sweep: "Sweep", slots: int | None, resume: str) -> None:
+    """Start a local worker and the scheduler, follow the sweep, stop both, print the leaderboard.
+
+    Args:
+        resume: the command that carries the sweep on after Ctrl-C.
+
+    Raises:
+        JobsFailed: some jobs failed.
+    """
+    from gridyard import local, progress
+
+    try:
+        with local.workers(sweep, slots) as tend:
+            status = progress.follow(sweep.status, tend=tend)
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped; sweep {sweep.id} stays in the database. Carry it on with\n  {resume}", err=True)
+        raise
+    print_end(sweep)
+    if failed := status.jobs["failed"]:
+        raise JobsFailed(f"{failed} of {status.total} jobs failed; `gridyard retry {sweep.id}` tries them again")
+
+
+def print_end(sweep: "Sweep") -> None:
+    from gridyard import tables
+
+    ranked = sweep.ranked(TOP)
+    if ranked:
+        typer.echo(f"\n{tables.leaderboard(ranked)}")
+    for job in sweep.failed(FAILED):
+        typer.echo(f"job {job.job} failed: {job.reason}: {(job.error.splitlines() or [''])[0]}", err=True)
+    typer.echo(f"\n{_places(sweep.yard.settings, str(sweep.yard.database))}")
+    typer.echo(f"more: gridyard leaderboard {sweep.id} --by cell · gridyard show {ranked[0].job if ranked else 'JOB'}")
+
+
+def _places(settings: "Settings", database: str) -> str:
+    from gridyard import local
+
+    return f"database  {database}\nstore     {settings.store_url}\nlogs      {local.log_file(settings).parent}"

@@ -1,0 +1,105 @@
+"""Commands that read: status, watch, leaderboard, show, tasks."""
+
+from typing import Annotated, Any
+
+import typer
+
+from gridyard.cli.common import Db, Json, SweepId, connect, print_json
+
+app = typer.Typer()
+OptionalSweep = Annotated[int | None, typer.Argument(metavar="[SWEEP]", help="Id of a sweep.", show_default=False)]
+
+
+@app.command()
+def status(sweep: OptionalSweep = None, as_json: Json = False, db: Db = None) -> None:
+    """Where a sweep stands, or the newest 20 sweeps."""
+    from gridyard.cli import text
+
+    yard = connect(db)
+    found = yard.sweeps() if sweep is None else [yard.sweep(sweep).status()]
+    if as_json:
+        print_json(found if sweep is None else found[0])
+    else:
+        typer.echo(text.sweeps(found))
+
+
+@app.command()
+def watch(sweep: SweepId, as_json: Json = False, db: Db = None) -> None:
+    """Follow a sweep until every job is final."""
+    from gridyard import progress
+
+    found = connect(db).sweep(sweep)
+    progress.follow(found.status, show=_JsonLines() if as_json else None)
+
+
+class _JsonLines:
+    """Prints a status when it differs from the one before."""
+
+    last: Any = None
+
+    def __call__(self, status: Any) -> None:
+        if status != self.last:
+            print_json(status)
+        self.last = status
+
+
+@app.command()
+def leaderboard(
+    sweep: OptionalSweep = None,
+    task: Annotated[str | None, typer.Option("--task", help="All sweeps of a task.")] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="With --task; default: its own objective.")] = None,
+    top: Annotated[int, typer.Option("--top", min=0, help="So many rows; 0: all.")] = 10,
+    by: Annotated[str, typer.Option("--by", help="job, or cell: mean and spread over its seeds.")] = "job",
+    where: Annotated[
+        list[str] | None, typer.Option("--where", metavar="KEY=VALUE", help="Only jobs with this parameter.")
+    ] = None,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout, and nothing else.")] = False,
+    db: Db = None,
+) -> None:
+    """The best jobs, or cells, of a sweep, of a task over all sweeps, or of everything."""
+    import sys
+
+    from gridyard import tables
+    from gridyard.cli import text
+
+    conditions = text.conditions(where or [])
+    rows = connect(db).ranked(top or None, by=by, sweep=sweep, task=task, metric=metric, where=conditions)
+    if as_json:
+        print_json(rows)
+    elif as_csv:
+        tables.write_csv(rows, sys.stdout)
+    else:
+        typer.echo(tables.leaderboard(rows) if rows else "no job has succeeded yet")
+
+
+@app.command()
+def show(
+    job: Annotated[int, typer.Argument(metavar="JOB", help="Id of a job.")], as_json: Json = False, db: Db = None
+) -> None:
+    """Show a job: parameters, attempts, history, environment, error."""
+    from gridyard.cli import text
+
+    details = connect(db).job(job).details()
+    if as_json:
+        print_json(details)
+    else:
+        typer.echo(text.job(details))
+
+
+@app.command()
+def tasks(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a task.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """What can be trained, and by which parameters."""
+    from gridyard import parameters
+    from gridyard.cli import text
+    from jobs import catalogue
+
+    found = list(catalogue.TASKS.values()) if name is None else [catalogue.find(name)]
+    described = [parameters.describe(task) for task in found]
+    if as_json:
+        print_json(described if name is None else described[0])
+    else:
+        typer.echo(text.tasks(described) if name is None else text.task(described[0]))

@@ -1,0 +1,141 @@
+"""What the reading commands print for people, and how they read KEY=VALUE."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from db.results import JobDetails
+from db.status import SweepStatus
+from gridyard.tables import number, parameter, table
+from jobs.errors import InputError
+from jobs.states import JobState
+
+EPOCHS = 10  # last epochs of a job that are shown
+
+
+def conditions(texts: Sequence[str]) -> dict[str, Any]:
+    """`lr=0.01` becomes {"lr": 0.01}; values are read as in a sweep file.
+
+    Raises:
+        InputError: a text has no "=", or its value cannot be read.
+    """
+    from scheduler.formats import NotReadable, parse_yaml
+
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"--where {text}: is not key=value; write for example --where lr=0.01")
+        try:
+            found[name.strip()] = parse_yaml(value).data
+        except NotReadable as error:
+            raise InputError(f"--where {text}: its value {error.message}") from None
+    return found
+
+
+def sweeps(found: Sequence[SweepStatus]) -> str:
+    """A table with one sweep per line."""
+    if not found:
+        return "no sweeps yet; submit one with: gridyard run GRID.yaml"
+    states = [state.value for state in JobState]
+    headers = ["sweep", "name", "task", "state", "jobs", *states, "metric", "best", "workers"]
+    rows = [
+        [
+            *(str(one.sweep), one.name, one.task, one.state, str(one.total)),
+            *(str(one.jobs[state]) for state in states),
+            *(one.metric, number(one.best), str(one.workers)),
+        ]
+        for one in found
+    ]
+    return table(headers, rows)
+
+
+def job(details: JobDetails) -> str:
+    """A job's story in paragraphs."""
+    blocks = [
+        _pairs(_facts(details)),
+        "parameters\n" + _pairs([(name, parameter(value)) for name, value in details.params.items()]),
+    ]
+    if details.metrics:
+        metrics = [(name, number(value)) for name, value in sorted(details.metrics.items())]
+        blocks.append(f"metrics at epoch {details.best_epoch}\n" + _pairs(metrics))
+    if details.attempts:
+        blocks.append("attempts\n" + _attempts(details))
+    if details.history:
+        blocks.append(f"last epochs of {len(details.history)}\n" + _history(details.history[-EPOCHS:]))
+    if details.environment:
+        environment = [(name, parameter(value)) for name, value in details.environment.items()]
+        blocks.append("environment\n" + _pairs(environment))
+    if details.artifacts:
+        files = [(one.name, f"{one.size} bytes in {one.place}, sha256 {one.sha256}") for one in details.artifacts]
+        blocks.append("artifacts\n" + _pairs(files))
+    if details.error:
+        blocks.append(f"error ({details.reason})\n{details.error}")
+    return "\n\n".join(blocks)
+
+
+def _facts(details: JobDetails) -> list[tuple[str, str]]:
+    facts: dict[str, Any] = {
+        "job": f"{details.job} of sweep {details.sweep}: {details.task}, cell {details.cell}, seed {details.seed}",
+        "state": details.state,
+        details.metric: details.score,
+        "epochs": details.epochs or details.epoch,
+        "seconds": details.seconds,
+        "worker": details.worker,
+        "finished": details.finished_at and _moment(details.finished_at),
+    }
+    return [(name, number(value)) for name, value in facts.items() if value is not None]
+
+
+def _attempts(details: JobDetails) -> str:
+    rows = [
+        [
+            *(str(one.attempt), one.outcome or "running", _moment(one.started_at)),
+            *(number(one.finished_at and _seconds(one.started_at, one.finished_at)), number(one.resumed_from)),
+            one.worker,
+        ]
+        for one in details.attempts
+    ]
+    return table(["attempt", "outcome", "started", "seconds", "resumed from epoch", "worker"], rows)
+
+
+def _history(epochs: Sequence[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for epoch in epochs for name in epoch))
+    return table(names, [[number(epoch.get(name)) for name in names] for epoch in epochs])
+
+
+def tasks(described: Sequence[dict[str, Any]]) -> str:
+    """A table with one task per line."""
+    rows = [
+        [one["name"], one["summary"], f"{one['objective']['metric']} ({one['objective']['mode']})"] for one in described
+    ]
+    return table(["task", "description", "objective"], rows)
+
+
+def task(described: dict[str, Any]) -> str:
+    """A task and the table of its parameters."""
+    head = [
+        ("task", f"{described['name']}: {described['summary']}"),
+        ("metrics", ", ".join(["loss", *described["metrics"]])),
+        ("objective", f"{described['objective']['metric']} ({described['objective']['mode']})"),
+        ("epochs", str(described["epochs"])),
+    ]
+    columns = ("name", "type", "default", "allowed", "description")
+    rows = [
+        [one["name"], one["type"], parameter(one["default"]), one["allowed"], one["description"]]
+        for one in described["parameters"]
+    ]
+    return f"{_pairs(head)}\n\n{table(columns, rows)}"
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in pairs)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs)
+
+
+def _moment(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return (end - start).total_seconds()

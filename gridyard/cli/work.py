@@ -1,0 +1,130 @@
+"""Commands that get work done: run, submit, resume, and the services."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gridyard.cli.common import Broker, Db, Json, Once, Set, SweepId, Workers, connect, print_submitted, with_db
+
+app = typer.Typer()
+Grid = Annotated[Path, typer.Argument(metavar="GRID", help="A sweep file: YAML, JSON or TOML.", show_default=False)]
+
+
+@app.command()
+def run(
+    grid: Grid, workers: Workers = None, set_: Set = None, once: Once = False, db: Db = None, broker: Broker = None
+) -> None:
+    """Submit a sweep and train it here, to its leaderboard."""
+    from gridyard.cli import here
+
+    sweep = connect(db, broker).submit(grid, sets=set_ or (), once=once)
+    print_submitted(sweep, as_json=False)
+    here.finish(sweep, workers, with_db(f"gridyard resume {sweep.id}", db))
+
+
+@app.command()
+def submit(
+    grid: Grid,
+    set_: Set = None,
+    once: Once = False,
+    as_json: Json = False,
+    db: Db = None,
+    broker: Broker = None,
+) -> None:
+    """Submit a sweep; workers train it."""
+    sweep = connect(db, broker).submit(grid, sets=set_ or (), once=once)
+    print_submitted(sweep, as_json)
+    if not as_json and not sweep.status().workers:
+        typer.echo(f"no worker is there; start one, or: {with_db(f'gridyard resume {sweep.id}', db)}", err=True)
+
+
+@app.command()
+def resume(
+    sweep: SweepId,
+    workers: Workers = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Change the database only; train nothing here.")] = False,
+    db: Db = None,
+    broker: Broker = None,
+) -> None:
+    """Carry on a sweep that was interrupted or cancelled.
+
+    Trains it here, as run does, unless a broker is set or other workers are there.
+    """
+    from gridyard import local
+    from gridyard.cli import here
+
+    found = connect(db, broker).sweep(sweep)
+    changed = found.resume()
+    status = found.status()
+    typer.echo(f"sweep {sweep}: {changed} cancelled jobs are ready again, {status.total - status.done} are to be done")
+    if no_wait or status.finished:
+        return
+    if local.is_needed(found):
+        here.finish(found, workers, with_db(f"gridyard resume {sweep}", db))
+    else:
+        typer.echo(f"{status.workers} workers are there; follow it with {with_db(f'gridyard watch {sweep}', db)}")
+
+
+@app.command()
+def worker(
+    slots: Annotated[
+        int | None, typer.Option("--slots", min=1, help="Jobs at a time; default: one per GPU, else per core.")
+    ] = None,
+    queue: Annotated[str, typer.Option("--queue", help="Whose jobs to take: cpu, gpu, or a name of your own.")] = "cpu",
+    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
+    db: Db = None,
+    broker: Broker = None,
+) -> None:
+    """Train jobs until SIGTERM or Ctrl-C.
+
+    What is held then is given back: another worker goes on from its last checkpoint.
+    """
+    from jobs import settings
+    from workers import main
+
+    _log()
+    if until_stdin_closes:
+        _stop_when_stdin_closes()
+    given = {"db": db, "broker": broker}
+    loaded = settings.load(**{name: value for name, value in given.items() if value is not None})
+    raise typer.Exit(main.start(loaded, slots=slots, queue=queue))
+
+
+@app.command()
+def scheduler(db: Db = None, broker: Broker = None) -> None:
+    """Retry, rescue and ring, until SIGTERM or Ctrl-C.
+
+    Makes due jobs ready, takes jobs back from silent workers, and rings the bell for idle slots.
+    """
+    import signal
+    import threading
+
+    from scheduler.service import Service
+
+    _log()
+    yard = connect(db, broker)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    Service(yard.database, yard.settings).run(stop)
+
+
+def _log() -> None:
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _stop_when_stdin_closes() -> None:
+    """Stop in order when the process that started us ends, in whatever way: its end of our stdin closes then."""
+    import os
+    import signal
+    import sys
+    import threading
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()

@@ -1,0 +1,273 @@
+"""The Python client: submit sweeps, wait for them, read the leaderboard, load the best model."""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from db import leaderboard, migrate, queue, results, status, workers
+from db.leaderboard import Ranked, RankedCell
+from db.results import JobDetails
+from db.session import Database
+from db.status import FailedJob, SweepStatus
+from jobs import settings
+from jobs.errors import InputError, NotFound, StoreError
+
+if TYPE_CHECKING:
+    import pandas
+    from torch import nn
+
+
+def connect(db: str | None = None, broker: str | None = None, store: str | None = None) -> "Yard":
+    """The yard at these URLs; each defaults to its setting, else to the embedded one.
+
+    An empty database gets its tables.
+
+    Raises:
+        InputError: a URL or setting is wrong.
+        DatabaseError: the database is away, or needs `gridyard db upgrade`.
+    """
+    given = {"db": db, "broker": broker, "store": store}
+    return Yard({name: value for name, value in given.items() if value is not None})
+
+
+class Yard:
+    """A database of sweeps, and the broker and store beside it."""
+
+    def __init__(self, overrides: Mapping[str, str]) -> None:
+        self.overrides = overrides  # settings that were given in place of the environment's
+        self.settings = settings.load(**overrides)
+        self.database = Database(self.settings.db_url)
+        migrate.prepare(self.database)
+
+    def submit(
+        self,
+        file: str | PathLike[str] | None = None,
+        *,
+        sets: Sequence[str] = (),
+        once: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        **keys: Any,
+    ) -> "Sweep":
+        """Submit a sweep: a sweep file, or its keys such as `task="iris", grid={"lr": [0.01, 0.1]}, seeds=3`.
+
+        Args:
+            sets: changes to the file, each "key=value".
+            once: return the first sweep with the same content, if there is one, instead of making another.
+            progress: called with the number of jobs stored so far, and of all.
+
+        Raises:
+            SweepFileError: it is wrong; nothing is stored.
+        """
+        from scheduler import submit, sweep_file
+
+        if (file is None) == (not keys):
+            raise InputError("give a sweep file, or the keys of a sweep such as task= and grid=")
+        spec = sweep_file.read(Path(file), sets) if file is not None else sweep_file.parse(keys, "the sweep")
+        submitted = submit.submit(self.database, spec, once=once, progress=progress)
+        if submitted.new:
+            self.ring(spec.queue, submitted.jobs)
+        return Sweep(self, submitted.sweep, new=submitted.new)
+
+    def ring(self, queue: str, jobs: int) -> None:
+        """Wake as many idle slots of a queue as there are jobs for; nothing is lost when no bell is heard."""
+        if not self.settings.broker:
+            return
+        from workers import bell
+
+        with self.database.reading() as session:
+            idle = workers.idle_slots(session).get(queue, 0)
+        bell.ring(self.settings, queue, min(idle, jobs))
+
+    def sweep(self, sweep: int) -> "Sweep":
+        """The sweep of this id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = Sweep(self, sweep)
+        found.status()
+        return found
+
+    def sweeps(self, limit: int | None = 20) -> list[SweepStatus]:
+        """Where each sweep stands, newest first."""
+        with self.database.reading() as session:
+            return status.sweeps(session, limit=limit)
+
+    def job(self, job: int) -> "Job":
+        """The job of this id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = Job(self, job)
+        found.details()
+        return found
+
+    def leaderboard(self, top: int | None = None, *, by: str = "job", **scope: Any) -> "pandas.DataFrame":
+        """The leaderboard as a table, best first; arguments and errors as `ranked`."""
+        import pandas
+
+        from gridyard import tables
+
+        return pandas.DataFrame(tables.flat(self.ranked(top, by=by, **scope)))
+
+    def ranked(
+        self,
+        top: int | None = None,
+        *,
+        by: str = "job",
+        sweep: int | None = None,
+        task: str | None = None,
+        metric: str | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> Sequence[Ranked] | Sequence[RankedCell]:
+        """The best jobs, or cells, of a sweep, of a task over all sweeps, or of everything; best first.
+
+        Args:
+            top: at most so many; None: all.
+            by: "job" or "cell".
+            metric: of a task's leaderboard; default: the task's own objective.
+            where: values of parameters, such as {"lr": 0.01, "scheduler.name": "step"}.
+
+        Raises:
+            InputError: there is no such sweep, task or parameter.
+        """
+        if by not in ("job", "cell"):
+            raise InputError(f"a leaderboard is by job or by cell, not by {by!r}")
+        if top is not None and top < 1:
+            raise InputError(f"top is 1 or more, not {top}")
+        rank = leaderboard.by_cell if by == "cell" else leaderboard.top
+        with self.database.reading() as session:
+            return rank(session, sweep=sweep, task=task, metric=metric, where=where, limit=top)
+
+
+class Sweep:
+    """A submitted sweep."""
+
+    def __init__(self, yard: Yard, sweep: int, new: bool = False) -> None:
+        self.yard = yard
+        self.id = sweep
+        self.new = new  # this submit made it
+
+    def __repr__(self) -> str:
+        return f"<Sweep {self.id}>"
+
+    def status(self) -> SweepStatus:
+        """Where it stands: state, jobs per state, best score so far."""
+        with self.yard.database.reading() as session:
+            return status.sweep_status(session, self.id)
+
+    def wait(self, timeout: float | None = None, *, slots: int | None = None) -> SweepStatus:
+        """Wait until every job is final, with a progress bar; failed jobs are counted in the status, not raised.
+
+        Without a broker and without a living worker, this process starts a local one, as `gridyard run` does.
+
+        Args:
+            timeout: seconds.
+            slots: of the local worker; None: as many as GPUs or cores; 0: start none.
+
+        Raises:
+            TimeoutError: some jobs are not final yet.
+        """
+        from gridyard import local, progress
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if slots == 0 or not local.is_needed(self):
+            return progress.follow(self.status, deadline=deadline)
+        with local.workers(self, slots) as tend:
+            return progress.follow(self.status, tend=tend, deadline=deadline)
+
+    def leaderboard(
+        self, top: int | None = None, *, by: str = "job", where: Mapping[str, Any] | None = None
+    ) -> "pandas.DataFrame":
+        """Its best jobs, or cells, as a table, best first; see `Yard.ranked`."""
+        return self.yard.leaderboard(top, by=by, sweep=self.id, where=where)
+
+    def ranked(self, top: int | None = None) -> Sequence[Ranked]:
+        """Its best jobs, best first."""
+        with self.yard.database.reading() as session:
+            return leaderboard.top(session, sweep=self.id, limit=top)
+
+    def best(self) -> "Job":
+        """Its best job so far.
+
+        Raises:
+            NotFound: no job has succeeded yet.
+        """
+        ranked = self.ranked(1)
+        if not ranked:
+            raise NotFound(f"no job of sweep {self.id} has succeeded yet")
+        return Job(self.yard, ranked[0].job)
+
+    def failed(self, limit: int = 10) -> list[FailedJob]:
+        """Its first failed jobs, with their reasons."""
+        with self.yard.database.reading() as session:
+            return status.failed_jobs(session, self.id, limit=limit)
+
+    def cancel(self) -> int:
+        """Stop it; the number of jobs that will not be finished."""
+        return self._change(queue.cancel_sweep)
+
+    def resume(self) -> int:
+        """Carry a paused or cancelled sweep on; the number of cancelled jobs that are ready again."""
+        return self._change(queue.resume_sweep)
+
+    def retry(self) -> int:
+        """Try its failed jobs again; their number."""
+        return self._change(queue.retry_sweep)
+
+    def _change(self, change: Callable[..., int]) -> int:
+        found = self.status()  # says so when it is not there
+        with self.yard.database.writing() as session:
+            changed = change(session, self.id)
+        self.yard.ring(found.queue, changed)
+        return changed
+
+
+class Job:
+    """One cell with one seed."""
+
+    def __init__(self, yard: Yard, job: int) -> None:
+        self.yard = yard
+        self.id = job
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}>"
+
+    def details(self) -> JobDetails:
+        """Parameters, state, attempts, history, environment, error, artifacts."""
+        with self.yard.database.reading() as session:
+            return results.job_details(session, self.id)
+
+    def history(self) -> "pandas.DataFrame":
+        """One row per epoch."""
+        import pandas
+
+        return pandas.DataFrame(self.details().history)
+
+    def load(self) -> "nn.Module":
+        """Its best model in eval mode. It takes raw feature rows (float32, a row per sample): preprocessing is inside.
+
+        Raises:
+            NotFound: the job has not succeeded.
+            StoreError: the file is away, or is not the one that was recorded.
+        """
+        from jobs import artifact
+
+        return artifact.load(self._content())
+
+    def _content(self) -> bytes:
+        with self.yard.database.reading() as session:
+            best = results.best_model(session, self.id)
+        content = best.content
+        if content is None:
+            from jobs.store import Store
+
+            assert best.path is not None  # the database holds one or the other
+            content = Store(self.yard.settings.store_url).read(best.path)
+        if hashlib.sha256(content).hexdigest() != best.sha256:
+            raise StoreError(f"the best model of job {self.id} is not the file that was recorded; train it again")
+        return content

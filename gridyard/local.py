@@ -1,0 +1,150 @@
+"""A yard on one machine: a worker process and a scheduler thread beside whoever waits for a sweep."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from db.session import Database
+from jobs.errors import GridyardError
+from jobs.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from gridyard.client import Sweep
+
+DEATHS = 5  # so many deaths of the worker …
+DEATHS_SECONDS = 60.0  # … in this time, and we give up
+KILL_SECONDS = 10.0  # a worker that is still there so long after its grace is killed
+LOG_TAIL = 2_000  # characters of its log that are shown when we give up
+
+
+def is_needed(sweep: "Sweep") -> bool:
+    """Whether nobody else would work on this sweep: no broker is set and no worker of its queue lives."""
+    return not sweep.yard.settings.broker and sweep.status().workers == 0
+
+
+@contextmanager
+def workers(sweep: "Sweep", slots: int | None) -> Iterator[Callable[[], None]]:
+    """Work on this sweep's queue here until the block ends.
+
+    Yields a function to be called about every second: it starts a worker again that died.
+
+    Raises:
+        GridyardError: the worker dies again and again, or the scheduler has ended with an error.
+    """
+    yard = sweep.yard
+    worker = LocalWorker(yard.settings, yard.overrides, sweep.status().queue, slots)
+    scheduler = SchedulerThread(yard.database, yard.settings)
+
+    def tend() -> None:
+        worker.tend()
+        scheduler.tend()
+
+    try:
+        scheduler.start()
+        worker.start()
+        yield tend
+    finally:
+        worker.stop()
+        scheduler.stop()
+
+
+def log_file(settings: Settings) -> Path:
+    """Where local workers write."""
+    return settings.home.resolve() / "logs" / "worker.log"
+
+
+class LocalWorker:
+    """`gridyard worker` as a process of its own."""
+
+    def __init__(self, settings: Settings, overrides: Mapping[str, str], queue: str, slots: int | None) -> None:
+        self._command = [sys.executable, "-m", "gridyard", "worker", "--queue", queue, "--until-stdin-closes"]
+        self._command += [] if slots is None else ["--slots", str(slots)]
+        self._environment = os.environ | {PREFIX + name.upper(): value for name, value in overrides.items()}
+        self._log = log_file(settings)
+        self._grace = settings.grace_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._deaths: deque[float] = deque(maxlen=DEATHS)
+
+    def start(self) -> None:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            # A session of its own: Ctrl-C in the terminal reaches only us, and we stop it in order. Its stdin closes
+            # when we end in whatever way, so it never outlives us.
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    def tend(self) -> None:
+        """Start it again if it has died.
+
+        Raises:
+            GridyardError: it has died DEATHS times in DEATHS_SECONDS.
+        """
+        if self._process is None or self._process.poll() is None:
+            return
+        self._deaths.append(time.monotonic())
+        if len(self._deaths) == DEATHS and self._deaths[-1] - self._deaths[0] < DEATHS_SECONDS:
+            tail = self._log.read_text(errors="replace")[-LOG_TAIL:].strip()
+            raise GridyardError(f"the worker died {DEATHS} times in a minute; the end of {self._log}:\n{tail}")
+        print(f"the worker died ({_how(self._process.returncode)}); starting it again", file=sys.stderr)
+        self.start()
+
+    def stop(self) -> None:
+        """SIGTERM: its trainers write their last checkpoints and their jobs are given back; killed when it hangs."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(self._grace + KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def _how(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}; see its log"
+
+
+class SchedulerThread:
+    """The scheduler's loop in a thread of this process."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
+        self._stop = threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        from scheduler.service import Service
+
+        try:
+            Service(self._database, self._settings).run(self._stop)
+        except Exception as error:  # handed to the thread that waits
+            self._error = error
+
+    def tend(self) -> None:
+        """Raises:
+        Exception: what ended the scheduler.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()

@@ -1,0 +1,132 @@
+"""Rows of a leaderboard as flat columns, and tables as text: legible in a terminal, a pipe and a CSV file."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
+
+from db.leaderboard import Ranked, RankedCell
+from jobs import catalogue
+
+WIDTH = 100  # columns of text that a leaderboard should fit in
+WIDEST = 10_000  # columns of text; no table is cut below that
+LEFT = {  # headers of columns of words; numbers stand to the right
+    *("name", "task", "state", "description", "objective", "type", "default", "allowed"),
+    *("worker", "outcome", "started", "metric"),
+}
+
+Rows = Sequence[Ranked] | Sequence[RankedCell]
+
+
+def flat(rows: Rows) -> list[dict[str, Any]]:
+    """One dict per row: rank, job or cell, score, the parameters that vary, seed, every metric, epochs, seconds."""
+    params, several = _varying(rows), len({row.sweep for row in rows}) > 1
+    metrics = sorted({name for row in rows for name in row.metrics}, key=_metric_order)
+    return [
+        {
+            **_head(row),
+            **({"sweep": row.sweep, "task": row.task, "metric": row.metric} if several else {}),
+            **{name: row.params.get(name) for name in params},
+            **({"seed": row.seed} if isinstance(row, Ranked) else {}),
+            **{name: row.metrics.get(name) for name in metrics},
+            **_tail(row),
+        }
+        for row in rows
+    ]
+
+
+def _head(row: Ranked | RankedCell) -> dict[str, Any]:
+    if isinstance(row, Ranked):
+        return {"rank": row.rank, "job": row.job, "score": row.score}
+    return {"rank": row.rank, "cell": row.cell, "mean": row.mean, "std": row.std, "n": row.n}
+
+
+def _tail(row: Ranked | RankedCell) -> dict[str, Any]:
+    if isinstance(row, Ranked):
+        return {"best_epoch": row.best_epoch, "epochs": row.epochs, "seconds": row.seconds}
+    return {}
+
+
+def _varying(rows: Rows) -> list[str]:
+    """The parameters that cells set, and those that differ between the rows; in the order of their tasks."""
+    names = {name for row in rows for name in row.varied}
+    names |= {name for row in rows for name, value in row.params.items() if value != rows[0].params.get(name)}
+    order = [name for task in catalogue.TASKS.values() for name in task.params.model_fields]
+    return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def _metric_order(name: str) -> tuple[int, str]:
+    """Test values first: they are what a reader compares with others."""
+    kind = name.partition("_")[0]
+    return (("test", "val", "train").index(kind) if kind in ("test", "val", "train") else 3, name)
+
+
+def write_csv(rows: Rows, file: IO[str]) -> None:
+    """The flat rows with a header; lists and objects as JSON, what is not finite or not there as nothing."""
+    records = flat(rows)
+    if not records:
+        return
+    writer = csv.DictWriter(file, records[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow(
+            {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in record.items()}
+        )
+
+
+def leaderboard(rows: Rows) -> str:
+    """The leaderboard as text, at most WIDTH columns wide as long as its parameters let it."""
+    records = [{**record, "mean ± std": _spread(record)} if "mean" in record else record for record in flat(rows)]
+    objective = "test_" + rows[0].metric.removeprefix("val_")
+    tests = [name for name in records[0] if name.startswith("test_")]
+    tests.sort(key=lambda name: name != objective)  # the objective's own first: the last ones go when space is short
+    while True:
+        text = _as_text(records, _varying(rows), tests)
+        if not tests or max(map(len, text.splitlines())) <= WIDTH:
+            return text
+        tests.pop()
+
+
+def _spread(record: dict[str, Any]) -> str:
+    return number(record["mean"]) + ("" if record["std"] is None else f" ± {number(record['std'])}")
+
+
+def _as_text(records: list[dict[str, Any]], params: list[str], tests: list[str]) -> str:
+    head = ("rank", "job", "cell", "score", "mean ± std", "n", "sweep", "task", "metric")
+    wanted = (*head, *params, "seed", *tests, "epochs", "seconds")
+    names = [name for name in wanted if name in records[0]]
+    shown = {name: parameter if name in params else number for name in names}
+    return table(names, [[shown[name](record[name]) for name in names] for record in records])
+
+
+def number(value: Any) -> str:
+    """Four significant digits of a number with fractions; everything else as it is."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def parameter(value: Any) -> str:
+    """A parameter exactly, and short: 0.003, [16,8], step(step_size=30, gamma=0.5)."""
+    if isinstance(value, dict) and "name" in value:
+        rest = ", ".join(f"{name}={parameter(inner)}" for name, inner in value.items() if name != "name")
+        return f"{value['name']}({rest})"
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns of text, as wide as their contents: a table is never cut."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for header in headers:
+        grid.add_column(Text(header), justify="left" if header in LEFT else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    console = Console(width=WIDEST, color_system=None)
+    with console.capture() as capture:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines() if line.strip())
