@@ -4,12 +4,11 @@ To add a task: its parameters and its entry here, its data and model in `jobs/ta
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import Field
 
 from jobs.errors import UnknownTask
-from jobs.params import MlpParams, PositiveInt, TrainingParams
+from jobs.params import MlpParams, PositiveInt, RegressionParams, TrainingParams
 from jobs.spec import Objective
 
 
@@ -29,11 +28,10 @@ class DigitsParams(MlpParams):
     lr: float = Field(0.003, gt=0, le=100, description="learning rate")
 
 
-class SineParams(TrainingParams):
+class SineParams(RegressionParams):
     lr: float = Field(0.05, gt=0, le=100, description="learning rate")
     batch_size: int = Field(100, ge=1, le=1_000_000, description="samples of one step")
     degree: int = Field(3, ge=1, le=9, description="of the polynomial")
-    loss: Literal["mse", "l1", "huber"] = Field("mse", description="what is minimised")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,3 +81,10 @@ class MlpParams(TrainingParams):
     init: Literal["default", "he", "xavier"] = Field(
         "default", description="weights at the start; default: torch's own"
     )
+
+
+class RegressionParams(TrainingParams):
+    """Values, learned standardised: a loss of 1 is one standard deviation, or its square."""
+
+    loss: Literal["mse", "l1", "huber"] = Field("mse", description="what is minimised")
+    huber_delta: float = Field(1.0, gt=0, description="huber is linear beyond this error, in standard deviations")

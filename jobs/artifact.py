@@ -1,0 +1,68 @@
+"""The best model as one safetensors file: from raw rows to predictions, complete without the data or the database."""
+
+import hashlib
+from typing import Any
+
+from torch import Tensor
+
+from jobs import tasks, tensorfile
+from jobs.environment import software
+from jobs.errors import CheckpointDamaged
+from jobs.problem import Model, Signature
+from jobs.randomness import Purpose, drawn_from
+from jobs.spec import BestModel, JobSpec
+from jobs.store import Store
+
+FORMAT = "gridyard model 1"
+
+
+def dump(model: Model, spec: JobSpec) -> bytes:
+    """The file of a trained model."""
+    signature = model.signature
+    facts = {
+        "format": FORMAT,
+        "gridyard": software()["gridyard"],
+        "task": spec.task,
+        "params": spec.params,
+        "input_shape": signature.input_shape,
+        "features": signature.features,
+        "classes": signature.classes,
+    }
+    return tensorfile.pack(model.state_dict(), facts)
+
+
+def load(content: bytes) -> Model:
+    """The model, in eval mode: takes raw rows (B, *input_shape), gives logits (B, classes) or values (B, 1).
+
+    It has `task`, `classes` and `features`. Built by the task's own code; nothing in the file is executed.
+
+    Raises:
+        CheckpointDamaged: the file is not whole, or is no model.
+        UnknownTask: this version of Gridyard does not know its task.
+    """
+    tensors, facts = tensorfile.unpack(content, "the model")
+    if facts.get("format") != FORMAT:
+        raise CheckpointDamaged(f"the model's format is {facts.get('format')!r}; this version reads {FORMAT!r}")
+    signature = Signature(**{name: tuple(facts[name]) for name in ("input_shape", "features", "classes")})
+    module, params = tasks.load(facts["task"], facts["params"])
+    with drawn_from(0, Purpose.INIT):  # weights drawn here are overwritten below
+        model = module.model(params, signature)
+    return filled(model, tensors, facts["task"])
+
+
+def filled(model: Model, tensors: dict[str, Tensor], task: str) -> Model:
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointDamaged(f"the model does not fit task {task!r} of this version: {error}") from error
+    model.task = task
+    return model.eval()
+
+
+def keep(content: bytes, store: Store, path: str, small_model_bytes: int) -> BestModel:
+    """Small models stay in the record, others go to the store."""
+    small = len(content) <= small_model_bytes
+    if not small:
+        store.write(path, content)
+    kept: dict[str, Any] = {"content": content} if small else {"path": path}
+    return BestModel(sha256=hashlib.sha256(content).hexdigest(), size=len(content), **kept)

@@ -1,0 +1,102 @@
+"""The `last` checkpoint: one safetensors file with all a job needs to go on as if nothing had happened."""
+
+import hashlib
+import json
+import logging
+import time
+from dataclasses import asdict
+
+from torch import Tensor
+
+from jobs import optimizers, tensorfile
+from jobs.errors import CheckpointDamaged
+from jobs.row import Best, Row
+from jobs.spec import EpochReport, Json
+from jobs.store import Store
+
+FORMAT = "gridyard checkpoint 1"
+logger = logging.getLogger(__name__)
+
+
+def path(job: int, attempt: int) -> str:
+    return f"{job}/{attempt}/last.safetensors"
+
+
+def save(row: Row, store: Store) -> None:
+    """Write `last` of this attempt, whole or not at all."""
+    store.write(path(row.spec.job, row.assignment.attempt), dump(row))
+    row.saved_at = time.monotonic()
+
+
+def resume(row: Row, store: Store) -> None:
+    """Take up the newest whole checkpoint of this or an earlier attempt; without one the row stays fresh."""
+    for attempt in range(row.assignment.attempt, 0, -1):
+        name = path(row.spec.job, attempt)
+        if not store.exists(name):
+            continue
+        try:
+            restore(row, store.read(name), name)
+        except CheckpointDamaged as error:
+            logger.warning("%s; looking for an older checkpoint", error)
+            continue
+        row.resumed_from = row.epoch
+        return
+
+
+def dump(row: Row) -> bytes:
+    """The checkpoint's bytes."""
+    assert row.best is not None  # an epoch that did not diverge has a best
+    groups = {"net": row.net.state_dict(), "best": row.best.weights, "optimizer": optimizers.tensors(row.optimizer)}
+    facts = {
+        "format": FORMAT,
+        "key": row.spec.key,
+        "identity": identity(row),
+        "best": {"epoch": row.best.epoch, "metrics": row.best.metrics},
+        "lr": row.lr.state(),
+        "stopper": row.stopper.state(),
+        "history": [[report.metrics, report.seconds] for report in row.history],
+    }
+    tensors = {f"{group}/{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
+    return tensorfile.pack(tensors, facts)
+
+
+def restore(row: Row, content: bytes, name: str) -> None:
+    """Put a fresh row where `dump` left another; a row is not touched unless all fits.
+
+    Raises:
+        CheckpointDamaged: not whole, of another job, or of a network of another shape.
+    """
+    tensors, facts = tensorfile.unpack(content, name)
+    refuse_foreign(row, tensors, facts, name)
+    row.net.load_state_dict(group(tensors, "net"))
+    optimizers.restore(row.optimizer, group(tensors, "optimizer"))
+    weights = {key: tensor.to(row.device) for key, tensor in group(tensors, "best").items()}
+    row.best = Best(weights=weights, **facts["best"])
+    row.lr.restore(facts["lr"])
+    row.stopper.restore(facts["stopper"])
+    row.history = [
+        EpochReport(job=row.spec.job, epoch=epoch, metrics=metrics, seconds=seconds)
+        for epoch, (metrics, seconds) in enumerate(facts["history"], start=1)
+    ]
+
+
+def refuse_foreign(row: Row, tensors: dict[str, Tensor], facts: Json, name: str) -> None:
+    if facts.get("format") != FORMAT:
+        raise CheckpointDamaged(f"{name}: its format is {facts.get('format')!r}; this version reads {FORMAT!r}")
+    if (facts["key"], facts["identity"]) != (row.spec.key, identity(row)):
+        raise CheckpointDamaged(f"{name} belongs to job {facts['key']}, or to other parameters or data")
+    wanted = {key: tensor.shape for key, tensor in row.net.state_dict().items()}
+    for part in ("net", "best"):
+        if {key: tensor.shape for key, tensor in group(tensors, part).items()} != wanted:
+            raise CheckpointDamaged(f"{name} holds a network of another shape")
+
+
+def identity(row: Row) -> str:
+    """Digest of all that a job's numbers follow from: its spec, without the row ids of this database, and its data."""
+    facts = {**asdict(row.spec), "job": None, "sweep": None, "data": row.problem.fingerprint}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    start = f"{prefix}/"
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

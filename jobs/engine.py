@@ -1,0 +1,140 @@
+"""The training engine: one loop for every task. A laptop, a test and a worker call the same function."""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import TypeVar
+
+import torch
+
+from jobs import artifact, checkpoint, devices, environment
+from jobs.errors import Diverged
+from jobs.row import Row, numbers
+from jobs.spec import Answer, Assignment, EpochReport, Failure, Outcome, Stopped, TrainResult
+from jobs.states import FailureReason
+from jobs.store import Store
+
+Report = Callable[[EpochReport], Answer]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a trainer works; none changes a result, but for the last digits by device and threads."""
+
+    device: str = "auto"  # "auto", "cpu", "mps", "cuda", "cuda:1"
+    threads: int = 1  # CPU threads
+    checkpoint_seconds: float = 2.0  # at least this long between two checkpoints of a job; 0: each epoch
+    small_model_bytes: int = 1 << 20  # best models up to this size come with the result, others go to the store
+
+
+def train(assignments: Sequence[Assignment], *, store: Store, options: Options, report: Report) -> Iterator[Outcome]:
+    """Train jobs to their ends; yields the outcome of each as it ends.
+
+        rows = every job, fresh or from its newest `last` checkpoint
+        while rows:
+            for each row, for itself alone:
+                train an epoch
+                evaluate it on validation data
+                best? keep the weights
+                report
+                stop? the answer says so · the loss is not finite · nothing improves or all epochs are done
+                checkpoint
+
+    A job that fails leaves its siblings alone. What `report` raises is not caught: its caller is gone.
+
+    Raises:
+        SettingsError: this machine has no such device.
+    """
+    torch.set_num_threads(options.threads)
+    device = devices.choose(options.device)
+    rows = []
+    for assignment in assignments:
+        row = guarded(assignment, 0, partial(start, assignment, device, store))
+        if isinstance(row, Failure):
+            yield row
+        else:
+            rows.append(row)
+    while rows:
+        for row in tuple(rows):
+            outcome = turn(row, store, options, report)
+            if outcome is not None:
+                rows.remove(row)
+                yield outcome
+
+
+def start(assignment: Assignment, device: torch.device, store: Store) -> Row:
+    row = Row(assignment, device)
+    checkpoint.resume(row, store)
+    return row
+
+
+def turn(row: Row, store: Store, options: Options, report: Report) -> Outcome | None:
+    """One epoch of one job; its outcome, if that was its last."""
+    # Train, evaluate, best?
+    entry = guarded(row.assignment, row.epoch, row.advance)
+    if isinstance(entry, Failure):
+        return entry
+
+    # Report.
+    answer = report(entry)
+
+    # Stop? Checkpoint.
+    return guarded(row.assignment, row.epoch, partial(settle, row, answer, store, options))
+
+
+def settle(row: Row, answer: Answer, store: Store, options: Options) -> Outcome | None:
+    """What follows from an epoch and the answer to its report."""
+    # Stop, because nobody wants the job any more?
+    if answer in (Answer.CANCELLED, Answer.CLAIM_LOST):
+        return Stopped(job=row.spec.job, answer=answer, epoch=row.epoch)
+
+    # Stop, because it diverged? A checkpoint of that would only diverge again.
+    if row.diverged is not None:
+        error = str(Diverged(row.diverged, row.epoch))
+        return Failure(job=row.spec.job, reason=FailureReason.DIVERGED, error=error, epoch=row.epoch)
+
+    # Stop, because it is at its end? Also when it should be given back: what is left takes less than a checkpoint.
+    if row.done:
+        return finish(row, store, options)
+
+    # Checkpoint: before it is given back, and now and then.
+    if answer is Answer.GIVE_BACK:
+        checkpoint.save(row, store)
+        return Stopped(job=row.spec.job, answer=answer, epoch=row.epoch)
+    if monotonic() - row.saved_at >= options.checkpoint_seconds:
+        checkpoint.save(row, store)
+    return None
+
+
+def finish(row: Row, store: Store, options: Options) -> TrainResult:
+    """Test the best weights, once, and pack them up."""
+    best = row.best
+    assert best is not None  # an epoch that did not diverge has a best
+    row.net.load_state_dict(best.weights)
+    tested = numbers({"test": row.evaluate(row.problem.test)})
+    path = f"{row.spec.job}/{row.assignment.attempt}/best.safetensors"
+    content = artifact.dump(row.problem.model, row.spec)
+    return TrainResult(
+        job=row.spec.job,
+        score=best.metrics[row.spec.objective.metric],
+        metrics={name: value for name, value in best.metrics.items() if name != "lr"} | tested,
+        best_epoch=best.epoch,
+        epochs=row.epoch,
+        seconds=sum(entry.seconds for entry in row.history),
+        history=row.history,
+        environment=environment.record(row.problem, row.device),
+        best=artifact.keep(content, store, path, options.small_model_bytes),
+        resumed_from=row.resumed_from,
+    )
+
+
+def guarded(assignment: Assignment, epoch: int, action: Callable[[], T]) -> T | Failure:
+    """The action's result, or the failure of its job."""
+    try:
+        return action()
+    except Exception:  # whatever a task or a library raises must not take the siblings along
+        error = traceback.format_exc()
+    return Failure(job=assignment.spec.job, reason=FailureReason.ERROR, error=error, epoch=epoch)

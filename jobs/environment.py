@@ -1,0 +1,60 @@
+"""What a result depends on besides its job: recorded with it, so that it can be judged and repeated."""
+
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from jobs.devices import describe
+from jobs.problem import Problem
+from jobs.spec import Json
+
+
+def record(problem: Problem, device: torch.device) -> Json:
+    """Device, versions, data, size of the network."""
+    return {
+        **software(),
+        "device": describe(device),
+        "threads": torch.get_num_threads(),
+        "data": problem.fingerprint,
+        "rows": {"train": len(problem.train), "val": len(problem.val), "test": len(problem.test)},
+        "parameters": sum(weight.numel() for weight in problem.model.net.parameters()),
+    }
+
+
+@cache
+def software() -> Json:
+    """Versions of this process: they cannot change while it lives."""
+    packages = {name.replace("-", "_"): installed(name) for name in ("torch", "numpy", "scikit-learn")}
+    return {
+        "python": platform.python_version(),
+        **packages,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "gridyard": installed("gridyard"),
+        "commit": commit(Path(__file__).parents[1]),
+    }
+
+
+def installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def commit(checkout: Path) -> str | None:
+    """The commit of a checkout, read from .git without starting git; None where there is none, as in an image."""
+    git = checkout / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        name = head.removeprefix("ref: ")
+        if (git / name).exists():
+            return (git / name).read_text().strip()
+        lines = (git / "packed-refs").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.split()[0] for line in lines if line.endswith(f" {name}")), None)

@@ -1,0 +1,46 @@
+"""Metrics: what a job reports besides its loss, from (predictions, truth) in the task's own unit, as 0-dim tensors."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+
+
+def accuracy(predictions: Tensor, truth: Tensor) -> Tensor:
+    """Part of the samples whose largest logit is the true class: 0 to 1, higher is better (sklearn accuracy_score).
+
+    predictions: (B, classes) logits; truth: (B,) int64.
+    """
+    return (predictions.argmax(1) == truth).float().mean()
+
+
+def mse(predictions: Tensor, truth: Tensor) -> Tensor:
+    """mean (p - t)²: squared unit of the target, lower is better (sklearn mean_squared_error)."""
+    return (predictions - truth).square().mean()
+
+
+def rmse(predictions: Tensor, truth: Tensor) -> Tensor:
+    """√ mean (p - t)²: unit of the target, lower is better (sklearn root_mean_squared_error)."""
+    return mse(predictions, truth).sqrt()
+
+
+def mae(predictions: Tensor, truth: Tensor) -> Tensor:
+    """mean |p - t|: unit of the target, lower is better (sklearn mean_absolute_error)."""
+    return (predictions - truth).abs().mean()
+
+
+def r2(predictions: Tensor, truth: Tensor) -> Tensor:
+    """1 - Σ(p - t)² / Σ(t - mean t)²: no unit, at most 1, higher is better (sklearn r2_score).
+
+    Not finite where all truths are equal.
+    """
+    return 1 - (predictions - truth).square().sum() / (truth - truth.mean()).square().sum()
+
+
+METRICS: dict[str, Metric] = {"accuracy": accuracy, "mse": mse, "rmse": rmse, "mae": mae, "r2": r2}
+
+
+def measure(names: tuple[str, ...], predictions: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """The metrics of these names, still on the device."""
+    return {name: METRICS[name](predictions, truth) for name in names}

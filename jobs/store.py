@@ -1,0 +1,89 @@
+"""The store: checkpoints and models as files of a local folder or of any fsspec URL (s3://, gs://, memory://, …).
+
+A file appears whole or not at all. Paths are relative, "{job}/{attempt}/last.safetensors".
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+
+from jobs.errors import StoreError
+
+
+class Store:
+    """The files under one URL. Any method may raise StoreError: a wrong path, a missing file, a failing backend."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        with self._errors("open", ""):
+            self._files, self._root = fsspec.core.url_to_fs(url)
+        self.is_local = "file" in self._files.protocol
+
+    def read(self, path: str) -> bytes:
+        full = self._full(path)
+        with self._errors("read", path):
+            content: bytes = self._files.cat_file(full)
+        return content
+
+    def write(self, path: str, content: bytes) -> None:
+        """Whole or not at all: a reader sees the old file or the new one."""
+        full = self._full(path)
+        with self._errors("write", path):
+            if self.is_local:
+                replace(Path(full), content)
+            else:
+                self._files.pipe_file(full, content)  # one put, which object stores make visible at its end
+
+    def exists(self, path: str) -> bool:
+        full = self._full(path)
+        with self._errors("look for", path):
+            return bool(self._files.isfile(full))
+
+    def delete(self, prefix: str) -> None:
+        """Remove a file, or a folder with all in it; nothing there is no error."""
+        full = self._full(prefix)
+        with self._errors("delete", prefix):
+            if self._files.exists(full):
+                self._files.rm(full, recursive=True)
+
+    def local(self, path: str) -> Path | None:
+        """Where the file lies on this machine; None when the store is remote."""
+        return Path(self._full(path)) if self.is_local else None
+
+    def _full(self, path: str) -> str:
+        parts = path.split("/")
+        if not path or "\\" in path or "\0" in path or re.match(r"[A-Za-z]:", path) or {"", ".", ".."} & set(parts):
+            raise StoreError(f"store path {path!r}: give a relative path like '7/1/last.safetensors', without '..'")
+        full = f"{self._root.rstrip('/')}/{path}"
+        if self.is_local and not Path(full).resolve().is_relative_to(Path(self._root).resolve()):
+            raise StoreError(f"store path {path!r}: a link leads out of the store {self.url}")
+        return full
+
+    @contextmanager
+    def _errors(self, action: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StoreError(f"store {self.url}: could not {action} {path!r}: there is no such file") from error
+        except Exception as error:  # each backend raises its own kinds
+            reason = f"{type(error).__name__}: {error}"
+            raise StoreError(f"store {self.url}: could not {action} {path!r}: {reason}") from error
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a local file whole or not at all. A kill leaves at most a `.tmp-…` file, which nobody reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

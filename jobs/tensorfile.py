@@ -1,0 +1,49 @@
+"""Tensors and JSON in one safetensors file, with a checksum over both. Nothing in it is ever executed."""
+
+import hashlib
+import json
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, uint8
+
+from jobs.errors import CheckpointDamaged
+from jobs.spec import Json
+
+_KEY = "gridyard"  # of the header's metadata; one key only, so that equal contents give equal bytes
+
+
+def pack(tensors: dict[str, Tensor], facts: Json) -> bytes:
+    """One file's bytes. `facts` may hold NaN and infinity."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(facts)
+    header = json.dumps({"checksum": checksum(tensors, text), "facts": text})
+    return safetensors.torch.save(tensors, metadata={_KEY: header})
+
+
+def unpack(content: bytes, name: str) -> tuple[dict[str, Tensor], Json]:
+    """What `pack` was given. `name` is for the message.
+
+    Raises:
+        CheckpointDamaged: the file is cut, changed, or none of ours.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_KEY])
+        whole = header["checksum"] == checksum(tensors, header["facts"])
+        facts: Json = json.loads(header["facts"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointDamaged(f"{name} is no whole file of Gridyard: {error}") from error
+    if not whole:
+        raise CheckpointDamaged(f"{name} is damaged: its checksum does not fit")
+    return tensors, facts
+
+
+def checksum(tensors: dict[str, Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(uint8).numpy().data)  # as bytes: numpy knows no bfloat16
+    return digest.hexdigest()
