@@ -28,7 +28,7 @@ def matching(session: Session, where: Mapping[str, Any], tasks: Iterable[Task]) 
     for name in where:
         if name not in known:
             hint = did_you_mean(name, known)
-            raise InputError(f"there is no parameter {name!r}{hint}. Parameters: {', '.join(sorted(known))}")
+            raise InputError(f"there is no parameter {name!r} ({', '.join(sorted(known))}){hint}")
     equal = _postgresql_equal if session.get_bind().dialect.name == "postgresql" else _sqlite_equal
     return [equal(name.split("."), value) for name, value in where.items()]
 

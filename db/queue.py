@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 
 from db import history
 from db.clock import now
-from db.models import Attempt, Job, Model, Sweep
+from db.models import Attempt, Job, Model, Sweep, literal
 from db.rows import execute_update, finite_or_none, rank_key, sweep_spec
 from jobs.retry import delay_seconds
 from jobs.spec import Answer, Claim, EpochReport, Failure, JobSpec, TrainResult
-from jobs.states import FINAL, RETRIED, FailureReason, JobState, SweepState
+from jobs.states import RETRIED, UNFINISHED, FailureReason, JobState, SweepState
 
 # What a job loses when it stops running.
 RELEASED: dict[str, Any] = {"worker": null(), "lease_expires_at": null()}
@@ -30,7 +30,7 @@ def has_ready(session: Session, queue: str) -> bool:
 def count_ready(session: Session, queue: str, at_most: int) -> int:
     """How many jobs of open sweeps are ready, counted no further than `at_most`."""
     ready = select(Job.id).join(Sweep, Job.sweep_id == Sweep.id).where(Sweep.queue == queue)
-    some = ready.where(Sweep.state == SweepState.OPEN, Job.state == JobState.READY).limit(at_most)
+    some = ready.where(Sweep.state == literal(SweepState.OPEN), Job.state == literal(JobState.READY)).limit(at_most)
     return session.scalars(select(func.count()).select_from(some.subquery())).one()
 
 
@@ -47,10 +47,10 @@ def claim(session: Session, queue: str, worker: str, lease_seconds: float, limit
 
 
 def _open_sweeps_with_ready_jobs(queue: str) -> Select[Sweep]:
-    has_ready_job = exists().where(Job.sweep_id == Sweep.id, Job.state == JobState.READY)
+    has_ready_job = exists().where(Job.sweep_id == Sweep.id, Job.state == literal(JobState.READY))
     return (
         select(Sweep)
-        .where(Sweep.queue == queue, Sweep.state == SweepState.OPEN, has_ready_job)
+        .where(Sweep.queue == queue, Sweep.state == literal(SweepState.OPEN), has_ready_job)
         .order_by(Sweep.priority.desc(), Sweep.id)
     )
 
@@ -60,7 +60,7 @@ def _claim_of_sweep(session: Session, sweep: Sweep, worker: str, lease_seconds: 
     # queueing behind each other. SQLite has neither need: its writers come one after the other.
     chosen = (
         select(Job.id)
-        .where(Job.sweep_id == sweep.id, Job.state == JobState.READY)
+        .where(Job.sweep_id == sweep.id, Job.state == literal(JobState.READY))
         .order_by(Job.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -68,7 +68,7 @@ def _claim_of_sweep(session: Session, sweep: Sweep, worker: str, lease_seconds: 
     )
     rows = session.execute(
         update(Job)
-        .where(Job.id == chosen.c.id, Job.state == JobState.READY)
+        .where(Job.id == chosen.c.id, Job.state == literal(JobState.READY))
         .values(
             state=JobState.RUNNING,
             worker=worker,
@@ -105,14 +105,16 @@ def renew(session: Session, worker: str, held: Mapping[int, int], lease_seconds:
     """
     renewed = session.execute(
         update(Job)
-        .where(Job.id.in_(held), Job.worker == worker, Job.state == JobState.RUNNING)
+        .where(Job.id.in_(held), Job.worker == worker, Job.state == literal(JobState.RUNNING))
         .values(lease_expires_at=now(lease_seconds))
         .returning(Job.id, Job.attempt, Job.sweep_id)
         .execution_options(synchronize_session=False)
     ).all()
     sweeps = {row.sweep_id for row in renewed}
     cancelled = set(
-        session.scalars(select(Sweep.id).where(Sweep.id.in_(sweeps), Sweep.state == SweepState.CANCELLED)).all()
+        session.scalars(
+            select(Sweep.id).where(Sweep.id.in_(sweeps), Sweep.state == literal(SweepState.CANCELLED))
+        ).all()
     )
     answers = dict.fromkeys(held, Answer.CLAIM_LOST)
     for row in renewed:
@@ -223,13 +225,13 @@ def rescue(session: Session, worker: str | None = None) -> int:
     lost = session.execute(
         select(Job.id, Job.attempt, Job.worker, Job.failures, Sweep.retries, Sweep.state)
         .join(Sweep, Job.sweep_id == Sweep.id)
-        .where(Job.state == JobState.RUNNING, gone)
+        .where(Job.state == literal(JobState.RUNNING), gone)
     ).all()
     rescued = 0
     for job, attempt, silent, failures, retries, sweep_state in lost:
         error = f"worker {silent} went silent"
         _, values = _after_failure(FailureReason.LOST, error, failures, retries, sweep_state)
-        fence = (Job.id == job, Job.state == JobState.RUNNING, Job.attempt == attempt, gone)
+        fence = (Job.id == job, Job.state == literal(JobState.RUNNING), Job.attempt == attempt, gone)
         if execute_update(session, update(Job).where(*fence).values(values)):
             execute_update(session, _attempt_ends(job, attempt, FailureReason.LOST, error=error))
             rescued += 1
@@ -238,7 +240,7 @@ def rescue(session: Session, worker: str | None = None) -> int:
 
 def make_due_ready(session: Session) -> int:
     """waiting and due → ready; the number of jobs."""
-    due = (Job.state == JobState.WAITING, Job.due_at <= now())
+    due = (Job.state == literal(JobState.WAITING), Job.due_at <= now())
     return execute_update(session, update(Job).where(*due).values(state=JobState.READY, due_at=null()))
 
 
@@ -255,13 +257,13 @@ def cancel_sweep(session: Session, sweep: int) -> int:
     unstarted = Job.state.in_([JobState.WAITING, JobState.READY])
     job_values = {"state": JobState.CANCELLED, "finished_at": now(), "due_at": null()}
     cancelled = execute_update(session, update(Job).where(Job.sweep_id == sweep, unstarted).values(job_values))
-    running = select(func.count()).where(Job.sweep_id == sweep, Job.state == JobState.RUNNING)
+    running = select(func.count()).where(Job.sweep_id == sweep, Job.state == literal(JobState.RUNNING))
     return cancelled + session.scalars(running).one()
 
 
 def pause_sweep(session: Session, sweep: int) -> bool:
     """open → paused: running jobs finish, nothing new is claimed."""
-    guard = (Sweep.id == sweep, Sweep.state == SweepState.OPEN)
+    guard = (Sweep.id == sweep, Sweep.state == literal(SweepState.OPEN))
     return bool(execute_update(session, update(Sweep).where(*guard).values(state=SweepState.PAUSED)))
 
 
@@ -289,16 +291,18 @@ def _reopen(session: Session, sweep: int, state: JobState) -> int:
 
 def close_finished(session: Session) -> int:
     """open → finished for sweeps whose jobs are all final; the number of sweeps."""
-    unfinished = exists().where(Job.sweep_id == Sweep.id, Job.state.not_in(FINAL))
+    unfinished = exists().where(Job.sweep_id == Sweep.id, Job.state.in_(UNFINISHED))
     values = {"state": SweepState.FINISHED, "finished_at": now()}
-    return execute_update(session, update(Sweep).where(Sweep.state == SweepState.OPEN, ~unfinished).values(values))
+    return execute_update(
+        session, update(Sweep).where(Sweep.state == literal(SweepState.OPEN), ~unfinished).values(values)
+    )
 
 
 def _held(claim: Claim) -> Any:
     """The fence: true only while this attempt holds the job."""
     return and_(
         Job.id == claim.job,
-        Job.state == JobState.RUNNING,
+        Job.state == literal(JobState.RUNNING),
         Job.worker == claim.worker,
         Job.attempt == claim.attempt,
     )

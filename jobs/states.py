@@ -40,6 +40,7 @@ class SweepState(StrEnum):
 
 
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+UNFINISHED = frozenset(JobState) - FINAL
 
 # The reasons after which another attempt may end differently.
 RETRIED = frozenset({FailureReason.CRASHED, FailureReason.LOST, FailureReason.ERROR})

@@ -48,10 +48,12 @@ def main() -> None:
     assert isinstance(setup, wire.Setup)
     os.environ["GRIDYARD_DATA"] = setup.data
 
+    import torch  # seconds
+
+    from jobs import engine
     from jobs.store import Store
 
-    from jobs import engine  # torch: seconds
-
+    torch.optim.SGD([torch.zeros(1)])  # the first optimizer of a process imports torch._dynamo: another second
     options = engine.Options(
         device=setup.device,
         threads=setup.threads,
@@ -59,7 +61,6 @@ def main() -> None:
         small_model_bytes=setup.small_model_bytes,
     )
     store = Store(setup.store)
-    engine.warm_up(options)
     wire.send(outbox, wire.Ready(pid=os.getpid()))
 
     def report(epoch: EpochReport) -> Answer:

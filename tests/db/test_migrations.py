@@ -44,7 +44,7 @@ def test_a_database_of_a_later_version_is_refused(empty: Database) -> None:
     migrate.upgrade(empty)
     with empty.writing() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(DatabaseOutdated, match="9999.*update Gridyard"):
+    with pytest.raises(DatabaseOutdated, match=r"9999.*update Gridyard"):
         migrate.prepare(empty)
 
 

@@ -135,20 +135,13 @@ def upgrade() -> None:
             sqlite_where=sa.text("state = 'succeeded'"),
         )
         batch_op.create_index(
-            "ix_jobs_ready",
-            ["sweep_id", "id"],
-            unique=False,
-            postgresql_where=sa.text("state = 'ready'"),
-            sqlite_where=sa.text("state = 'ready'"),
-        )
-        batch_op.create_index(
             "ix_jobs_running",
             ["worker", "id"],
             unique=False,
             postgresql_where=sa.text("state = 'running'"),
             sqlite_where=sa.text("state = 'running'"),
         )
-        batch_op.create_index("ix_jobs_sweep_state", ["sweep_id", "state"], unique=False)
+        batch_op.create_index("ix_jobs_sweep_state", ["sweep_id", "state", "id"], unique=False)
         batch_op.create_index(
             "ix_jobs_waiting",
             ["due_at"],
@@ -206,9 +199,6 @@ def downgrade() -> None:
         batch_op.drop_index("ix_jobs_sweep_state")
         batch_op.drop_index(
             "ix_jobs_running", postgresql_where=sa.text("state = 'running'"), sqlite_where=sa.text("state = 'running'")
-        )
-        batch_op.drop_index(
-            "ix_jobs_ready", postgresql_where=sa.text("state = 'ready'"), sqlite_where=sa.text("state = 'ready'")
         )
         batch_op.drop_index(
             "ix_jobs_rank_task",

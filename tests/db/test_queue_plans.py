@@ -1,0 +1,72 @@
+"""The queue's queries are served by their indexes: a million finished jobs cost a claim nothing."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+
+from db import queue
+from db.session import Database
+
+AddSweep = Callable[..., int]
+
+
+def plan_of(database: Database, statement: str, values: Any) -> str:
+    """How the database will execute a statement."""
+    explain = "EXPLAIN QUERY PLAN" if database.dialect == "sqlite" else "EXPLAIN"
+    with database.writing() as session:
+        if database.dialect == "postgresql":  # a small table would be read whole, whatever its indexes
+            session.execute(text("SET LOCAL enable_seqscan = off"))
+        rows = session.connection().exec_driver_sql(f"{explain} {statement}", values)
+        return "\n".join(str(row[-1]) for row in rows)
+
+
+def statements_of(database: Database, action: Callable[[], object]) -> list[tuple[str, Any]]:
+    """The statements on jobs that an action sends, with their values."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(connection: object, cursor: object, statement: str, values: Any, *_: object) -> None:
+        if "jobs" in statement and not statement.startswith("INSERT"):
+            seen.append((statement, values))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    action()
+    event.remove(database.engine, "before_cursor_execute", note)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("look", "ix_jobs_sweep_state"),
+        ("claim", "ix_jobs_sweep_state"),
+        ("rescue", "ix_jobs_running"),
+        ("due", "ix_jobs_waiting"),
+        ("close", "ix_jobs_sweep_state"),
+    ],
+)
+def test_each_step_of_the_queue_reads_an_index(database: Database, add_sweep: AddSweep, name: str, index: str) -> None:
+    add_sweep(3)
+
+    def act() -> None:
+        with database.writing() as session:
+            match name:
+                case "look":
+                    queue.has_ready(session, "cpu")
+                case "claim":
+                    queue.claim(session, "cpu", "w", 60.0)
+                case "rescue":
+                    queue.rescue(session)
+                case "due":
+                    queue.make_due_ready(session)
+                case "close":
+                    queue.close_finished(session)
+
+    statements = statements_of(database, act)
+    assert statements
+    for statement, values in statements:
+        plan = plan_of(database, statement, values)
+        assert index in plan, f"{statement}\n{plan}"
+        assert not re.search("SCAN jobs (?!USING INDEX ix_jobs_running)", plan)  # few rows run at a time
