@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from gridyard.cli import admin, control, read, work
-from jobs.errors import GridyardError, InputError
+from jobs.errors import DatabaseError, GridyardError, InputError
 
 app = typer.Typer(
     name="gridyard",
@@ -48,5 +48,8 @@ def main() -> None:
 
 
 def _complain(error: GridyardError, code: int) -> int:
-    print(f"gridyard: {error}", file=sys.stderr)
+    message = str(error)
+    if isinstance(error, DatabaseError):
+        message = " ".join(message.split())  # drivers spread over several lines what fits on one
+    print(f"gridyard: {message}", file=sys.stderr)
     return code

@@ -37,13 +37,15 @@ def sweeps(found: Sequence[SweepStatus]) -> str:
     """A table with one sweep per line."""
     if not found:
         return "no sweeps yet; submit one with: gridyard run GRID.yaml"
-    states = [state.value for state in JobState]
-    headers = ["sweep", "name", "task", "state", "jobs", *states, "metric", "best", "workers"]
+    # States that no job is in take no space, but for those that everybody looks for.
+    looked_for = (JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED)
+    states = [state.value for state in JobState if state in looked_for or any(one.jobs[state] for one in found)]
+    headers = ["sweep", "name", "task", "state", "jobs", *states, "best", "workers"]
     rows = [
         [
             *(str(one.sweep), one.name, one.task, one.state, str(one.total)),
             *(str(one.jobs[state]) for state in states),
-            *(one.metric, number(one.best), str(one.workers)),
+            *(number(one.best), str(one.workers)),
         ]
         for one in found
     ]
