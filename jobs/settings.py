@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from jobs.errors import SettingsError, did_you_mean
@@ -50,6 +50,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
+    @model_validator(mode="after")
+    def _lease_outlives_a_heartbeat(self) -> Self:
+        if self.heartbeat_seconds >= self.lease_seconds:
+            given = f"heartbeat_seconds = {self.heartbeat_seconds}"
+            raise ValueError(f"{given} must be less than lease_seconds = {self.lease_seconds}; a third of it is good")
+        return self
+
     @property
     def db_url(self) -> str:
         return self.db or f"sqlite:///{self.home.resolve() / 'gridyard.db'}"
@@ -91,8 +98,10 @@ def load(**overrides: Any) -> Settings:
 def _message(error: ValidationError, names: list[str]) -> str:
     lines = []
     for problem in error.errors():
-        name = str(problem["loc"][0])
-        if problem["type"] == "extra_forbidden":
+        name = str(next(iter(problem["loc"]), ""))
+        if not name:  # of several settings together
+            lines.append(problem["msg"].removeprefix("Value error, "))
+        elif problem["type"] == "extra_forbidden":
             lines.append(f"there is no setting {name!r}{did_you_mean(name, names)}. Settings: {', '.join(names)}")
         else:
             lines.append(

@@ -32,10 +32,13 @@ def plain(value: Any, problems: Problems, path: Path = ()) -> Any:
 def _mapping(value: Mapping[Any, Any], problems: Problems, path: Path) -> dict[str, Any]:
     result = {}
     for key, item in value.items():
-        if isinstance(key, str):
-            result[key] = plain(item, problems, (*path, key))
+        name = str(key)
+        if not isinstance(key, str):
+            problems.add((*path, name), f"the key {given(key)} is not a text; put it in quotes", at_key=True)
+        if refused := _refused(name):
+            problems.add((*path, name), refused, at_key=True)
         else:
-            problems.add((*path, str(key)), f"the key {given(key)} is not a text; put it in quotes", at_key=True)
+            result[name] = plain(item, problems, (*path, name))
     return result
 
 

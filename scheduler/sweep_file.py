@@ -6,7 +6,7 @@ from typing import Any
 
 from jobs import settings
 from jobs.errors import InputError, Problem, SweepFileError
-from jobs.spec import Json, SweepSpec
+from jobs.spec import SweepSpec
 from scheduler.formats import Document, NotReadable, parse_json, parse_toml, parse_yaml
 from scheduler.places import Path as DataPath
 from scheduler.places import Places, Problems, dotted, in_text
@@ -112,7 +112,7 @@ def _split(text: str, problems: Problems) -> tuple[DataPath, Any] | None:
     return parts, document.data
 
 
-def _replace(data: Json, path: DataPath, value: Any, problems: Problems) -> None:
+def _replace(data: Any, path: DataPath, value: Any, problems: Problems) -> None:
     """Set one value, making the objects on the way to it where there are none."""
     *parents, last = path
     target: Any = data

@@ -42,9 +42,9 @@ def explain(model: type[BaseModel], error: ValidationError, unknown: str) -> Ite
             case "missing":
                 yield Wrong(path, f"is missing; allowed is {allowed(schema)}")
             case "union_tag_invalid":
-                key = schema["discriminator"]["propertyName"]
-                tags = schema["discriminator"]["mapping"]
-                yield Wrong((*path, key), not_one_of(given_value[key], tags))
+                union = _narrow(schema)["discriminator"]
+                key = union["propertyName"]
+                yield Wrong((*path, key), not_one_of(given_value[key], union["mapping"]))
             case _:
                 yield Wrong(path, refusal(given_value, schema))
 
@@ -164,7 +164,7 @@ def _follow(schema: Schema, loc: tuple[int | str, ...]) -> tuple[Path, Schema]:
             schema = schema.get("properties", {}).get(part, {})
         else:
             break
-    return tuple(path), _narrow(schema) if "discriminator" in _narrow(schema) else schema
+    return tuple(path), schema
 
 
 def _narrow(schema: Schema) -> Schema:

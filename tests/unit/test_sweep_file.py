@@ -1,0 +1,226 @@
+"""A right sweep file becomes a SweepSpec, whatever its format, complete with every default."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.catalogue import TASKS
+from jobs.spec import EarlyStopping, Objective, SweepSpec
+from scheduler.sweep_file import parse, read
+from scheduler.validate import HIGHER_IS_BETTER
+
+LOWER_IS_BETTER = {"loss", "mse", "rmse", "mae"}
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+YAML = """\
+name: iris-mlp
+task: iris
+grid:                        # every combination is a job
+  lr: [3e-3, 0.01, 1]
+  hidden: [[16, 8], [32, 16]]
+  dropout: [0.0, 0.2]
+fixed: {optimizer: adam, batch_size: 16, scheduler: {name: step, gamma: 0.25}}
+seeds: 3
+epochs: 100
+early_stopping: {monitor: val_accuracy, patience: 10}
+objective: {metric: val_accuracy, mode: max}
+retries: 5
+priority: 7
+resources: {gpu: 1}
+time_limit: 60
+"""
+TOML = """\
+name = "iris-mlp"
+task = "iris"
+seeds = 3
+epochs = 100
+retries = 5
+priority = 7
+time_limit = 60
+fixed = {optimizer = "adam", batch_size = 16, scheduler = {name = "step", gamma = 0.25}}
+[grid]
+lr = [3e-3, 0.01, 1]
+hidden = [[16, 8], [32, 16]]
+dropout = [0.0, 0.2]
+[early_stopping]
+monitor = "val_accuracy"
+patience = 10
+[objective]
+metric = "val_accuracy"
+mode = "max"
+[resources]
+gpu = 1
+"""
+DATA: dict[str, Any] = {
+    "name": "iris-mlp",
+    "task": "iris",
+    "grid": {"lr": [3e-3, 0.01, 1], "hidden": [[16, 8], [32, 16]], "dropout": [0.0, 0.2]},
+    "fixed": {"optimizer": "adam", "batch_size": 16, "scheduler": {"name": "step", "gamma": 0.25}},
+    "seeds": 3,
+    "epochs": 100,
+    "early_stopping": {"monitor": "val_accuracy", "patience": 10},
+    "objective": {"metric": "val_accuracy", "mode": "max"},
+    "retries": 5,
+    "priority": 7,
+    "resources": {"gpu": 1},
+    "time_limit": 60,
+}
+
+
+def read_text(folder: Path, text: str, name: str = "sweep.yaml", sets: tuple[str, ...] = ()) -> SweepSpec:
+    (folder / name).write_text(text)
+    return read(folder / name, sets)
+
+
+def test_every_key_of_a_file_is_in_the_spec(tmp_path: Path) -> None:
+    spec = read_text(tmp_path, YAML)
+    assert spec == SweepSpec(
+        name="iris-mlp",
+        task="iris",
+        grid={"lr": [0.003, 0.01, 1.0], "hidden": [[16, 8], [32, 16]], "dropout": [0.0, 0.2]},
+        fixed=spec.fixed,
+        seeds=[0, 1, 2],
+        epochs=100,
+        early_stopping=EarlyStopping(monitor="val_accuracy", mode="max", patience=10),
+        objective=Objective(metric="val_accuracy", mode="max"),
+        retries=5,
+        priority=7,
+        queue="gpu",
+        time_limit=60,
+    )
+    assert isinstance(spec.grid["lr"][2], float)  # as the task gets it
+
+
+def test_yaml_json_toml_and_python_give_the_same_spec(tmp_path: Path) -> None:
+    spec = read_text(tmp_path, YAML)
+    assert read_text(tmp_path, YAML, "sweep.yml") == spec
+    assert read_text(tmp_path, json.dumps(DATA), "sweep.JSON") == spec
+    assert read_text(tmp_path, TOML, "sweep.toml") == spec
+    assert parse(DATA) == spec
+
+
+def test_fixed_is_complete_but_for_what_the_grid_varies(tmp_path: Path) -> None:
+    spec = read_text(tmp_path, YAML)
+    names = set(TASKS["iris"].params.model_fields)
+    assert set(spec.fixed) == names - {"lr", "hidden", "dropout"}
+    assert spec.fixed["scheduler"] == {"name": "step", "step_size": 30, "gamma": 0.25}
+    assert spec.fixed["activation"] == "relu"
+
+
+def test_what_is_left_out_gets_the_tasks_defaults() -> None:
+    spec = parse({"task": "sine"})
+    assert spec == SweepSpec(
+        name="sine",
+        task="sine",
+        fixed=TASKS["sine"].params().model_dump(),
+        seeds=[0],
+        epochs=TASKS["sine"].epochs,
+        objective=TASKS["sine"].objective,
+    )
+
+
+def test_keys_that_stand_empty_count_as_left_out(tmp_path: Path) -> None:
+    text = "task: iris\nfixed:\nearly_stopping:\nobjective:\ntime_limit:\nname:\nepochs:\nqueue:\n"
+    assert read_text(tmp_path, text, "iris.yaml") == parse({"task": "iris"})
+
+
+def test_the_name_is_the_files_own_when_none_is_given(tmp_path: Path) -> None:
+    assert read_text(tmp_path, "task: iris", "first try.yaml").name == "first try"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_parameter_of_every_task_has_a_default_that_a_grid_may_name(task: str) -> None:
+    for name, value in TASKS[task].params().model_dump(mode="json").items():
+        assert parse({"task": task, "grid": {name: [value]}}).grid == {name: [value]}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_mode_follows_from_the_metric(task: str) -> None:
+    for metric in TASKS[task].validation_metrics:
+        name = metric.removeprefix("val_")
+        assert name in HIGHER_IS_BETTER | LOWER_IS_BETTER, "a new metric: say in scheduler/validate.py what is better"
+        mode = "max" if name in HIGHER_IS_BETTER else "min"
+        spec = parse({"task": task, "objective": {"metric": metric}, "early_stopping": {"monitor": metric}})
+        assert spec.objective == Objective(metric=metric, mode=mode)
+        assert spec.early_stopping is not None
+        assert spec.early_stopping.mode == mode
+    assert TASKS[task].objective.mode == parse({"task": task, "objective": {}}).objective.mode
+
+
+def test_seeds_are_a_number_or_a_list() -> None:
+    assert parse({"task": "iris", "seeds": 4}).seeds == [0, 1, 2, 3]
+    assert parse({"task": "iris", "seeds": [7, 3]}).seeds == [7, 3]
+
+
+def test_resources_choose_the_queue_unless_it_is_named() -> None:
+    assert parse({"task": "iris"}).queue == "cpu"
+    assert parse({"task": "iris", "resources": {"gpu": 1}}).queue == "gpu"
+    assert parse({"task": "iris", "resources": {"gpu": 1}, "queue": "big.gpus"}).queue == "big.gpus"
+
+
+def test_cells_may_name_different_parameters_and_override_fixed() -> None:
+    cells = [{"lr": 1}, {"hidden": [4], "scheduler": {"name": "cosine"}}, {}]
+    spec = parse({"task": "iris", "fixed": {"lr": 0.5}, "cells": cells})
+    assert spec.cells == [{"lr": 1.0}, {"hidden": [4], "scheduler": {"name": "cosine", "min_lr": 0.0}}, {}]
+    assert spec.fixed["lr"] == 0.5
+    assert spec.grid == {}
+
+
+def test_python_may_give_tuples_ranges_and_numpy() -> None:
+    grid = {"lr": np.array([0.1, 0.2]), "batch_size": range(1, 3), "hidden": ((16, 8), (np.int64(4),))}
+    spec = parse({"task": "iris", "grid": grid})
+    assert spec.grid == {"lr": [0.1, 0.2], "batch_size": [1, 2], "hidden": [[16, 8], [4]]}
+    assert json.loads(json.dumps(spec.grid)) == spec.grid
+
+
+def test_sets_override_the_file_and_reach_into_it(tmp_path: Path) -> None:
+    sets = ("epochs=20", "fixed.batch_size=32", "grid.lr=[0.1,0.01]", "fixed.scheduler.gamma=0.3", "objective=null")
+    spec = read_text(tmp_path, YAML, sets=sets)
+    assert (spec.epochs, spec.grid["lr"]) == (20, [0.1, 0.01])
+    assert list(spec.grid) == ["lr", "hidden", "dropout"]  # the order of the file stays
+    assert spec.fixed["batch_size"] == 32
+    assert spec.fixed["scheduler"] == {"name": "step", "step_size": 30, "gamma": 0.3}
+
+
+def test_a_set_makes_the_objects_on_its_way_and_may_turn_a_grid_into_cells(tmp_path: Path) -> None:
+    spec = read_text(tmp_path, "task: iris\ngrid: {lr: [0.1]}\nfixed:\n", sets=("grid=null", "cells=[{lr: 1e-3}]"))
+    assert spec.cells == [{"lr": 0.001}]
+    spec = read_text(tmp_path, "task: iris\n", sets=("fixed.scheduler.name=cosine", "early_stopping.patience=3"))
+    assert spec.fixed["scheduler"] == {"name": "cosine", "min_lr": 0.0}
+    assert spec.early_stopping == EarlyStopping(patience=3)
+
+
+def test_anchors_and_a_byte_order_mark_are_understood(tmp_path: Path) -> None:
+    text = "\ufefftask: iris\ngrid:\n  hidden: [&small [16, 8], [32]]\nfixed: {clip_norm: &one 1, lr: *one}\n"
+    spec = read_text(tmp_path, text)
+    assert spec.grid == {"hidden": [[16, 8], [32]]}
+    assert (spec.fixed["clip_norm"], spec.fixed["lr"]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_example_is_right(path: Path) -> None:
+    assert read(path).task in TASKS
+
+
+def test_the_iris_example_has_36_jobs() -> None:
+    spec = read(EXAMPLES / "iris.yaml")
+    assert [len(values) for values in spec.grid.values()] == [3, 2, 2]
+    assert len(spec.seeds) == 3
+
+
+def test_reading_a_sweep_loads_no_torch_and_no_database(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(YAML)
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from scheduler.sweep_file import read
+        print(read(Path(sys.argv[1])).task, *{"torch", "sqlalchemy", "sklearn", "pandas"} & set(sys.modules))
+    """
+    command = [sys.executable, "-c", code, str(tmp_path / "sweep.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "iris\n"

@@ -1,0 +1,411 @@
+"""Every kind of wrong sweep file gives one clear message: what was given, what is allowed, and where it stands."""
+
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.errors import InputError, SweepFileError
+from scheduler.sweep_file import parse, read
+
+ALL_KEYS = (
+    "name, task, grid, cells, fixed, seeds, epochs, early_stopping, objective, retries, priority, resources, queue, "
+    "time_limit"
+)
+
+# kind -> (file, parts of the message); the file's ending is .yaml unless its kind begins with another one
+WRONG = {
+    "unknown key": (
+        "task: iris\nretrys: 2\n",
+        [f'line 2, column 1, retrys: there is no key "retrys"; did you mean "retries"? Allowed: {ALL_KEYS}'],
+    ),
+    "unknown task": (
+        "task: irs\n",
+        ['line 1, column 7, task: there is no task "irs"; did you mean "iris"? Tasks: breast_cancer, digits, iris'],
+    ),
+    "no task": ("epochs: 3\n", ["task: is missing; allowed is a text"]),
+    "unknown parameter": (
+        "task: iris\ngrid:\n  lrr: [0.1]\n",
+        ['line 3, column 3, grid.lrr: task iris has no parameter "lrr"; did you mean "lr"? Allowed: lr, optimizer'],
+    ),
+    "unknown fixed parameter": (
+        "task: sine\nfixed: {hiden: [4]}\n",
+        ['line 2, column 9, fixed.hiden: task sine has no parameter "hiden"', "Allowed: lr, "],
+    ),
+    "unknown optimizer": (
+        "task: iris\ngrid: {optimizer: [sgd, adm]}\n",
+        ['line 2, column 25, grid.optimizer[1]: was given "adm"; did you mean "adam"? Allowed: sgd, adam'],
+    ),
+    "unknown scheduler": (
+        "task: iris\nfixed:\n  scheduler: {name: stp}\n",
+        ['line 3, column 21, fixed.scheduler.name: was given "stp"; did you mean "step"? Allowed: cosine'],
+    ),
+    "unknown key of a scheduler": (
+        "task: iris\nfixed:\n  scheduler: {name: step, step: 3, gama: 0.1}\n",
+        [
+            'column 36, fixed.scheduler.gama: scheduler has no key "gama"; did you mean "gamma"?',
+            'column 27, fixed.scheduler.step: scheduler has no key "step"; did you mean "step_size"?',
+        ],
+    ),
+    "range in a scheduler of a grid": (
+        "task: iris\ngrid:\n  scheduler:\n    - null\n    - {name: step, gamma: 7}\n",
+        ["line 5, column 27, grid.scheduler[1].gamma: was given 7; allowed is a number, above 0 and at most 1"],
+    ),
+    "scheduler without a name": (
+        "task: iris\nfixed: {scheduler: {gamma: 0.5}}\n",
+        ['line 2, column 20, fixed.scheduler: was given {"gamma": 0.5}; allowed is {name: ', "step", "or null"],
+    ),
+    "unknown metric of the objective": (
+        "task: iris\nobjective: {metric: accuracy}\n",
+        [
+            'line 2, column 21, objective.metric: task iris has no metric "accuracy"; did you mean "val_accuracy"? '
+            "Allowed: val_loss, val_accuracy"
+        ],
+    ),
+    "objective on the test split": (
+        "task: iris\nobjective: {metric: test_accuracy}\n",
+        ['was given "test_accuracy", but a test metric that chooses is no test any more; use "val_accuracy"'],
+    ),
+    "objective on the training split": (
+        "task: iris\nobjective: {metric: train_loss}\n",
+        ['was given "train_loss", but training data cannot tell', 'use "val_loss". Allowed: val_loss, val_accuracy'],
+    ),
+    "unknown monitor": (
+        "task: iris\nearly_stopping: {monitor: val_los}\n",
+        ['line 2, column 27, early_stopping.monitor: task iris has no metric "val_los"; did you mean "val_loss"?'],
+    ),
+    "monitor on the test split": (
+        "task: iris\nearly_stopping: {monitor: test_loss}\n",
+        ['early_stopping.monitor: was given "test_loss", but a test metric that chooses is no test any more'],
+    ),
+    "unknown mode": (
+        "task: iris\nobjective: {metric: val_loss, mode: minimum}\n",
+        ['line 2, column 37, objective.mode: was given "minimum"; allowed is max, min or null'],
+    ),
+    "number in quotes": (
+        'task: iris\ngrid: {lr: ["0.1"]}\n',
+        ['grid.lr[0]: was given "0.1" (text); allowed is a number, above 0 and at most 100'],
+    ),
+    "fraction for a whole number": (
+        "task: iris\nepochs: 2.5\n",
+        ["line 2, column 9, epochs: was given 2.5; allowed is a whole number from 1 to 1,000,000"],
+    ),
+    "yes for true": (
+        "task: iris\nfixed: {nesterov: yes}\n",
+        ['fixed.nesterov: was given "yes" (text); allowed is true or false'],
+    ),
+    "true for a number": (
+        "task: iris\nfixed: {lr: true}\n",
+        ["fixed.lr: was given true; allowed is a number"],
+    ),
+    "out of range": (
+        "task: iris\ngrid:\n  lr:\n    - 0.1\n    - -1\n",
+        ["line 5, column 7, grid.lr[1]: was given -1; allowed is a number, above 0 and at most 100"],
+    ),
+    "hidden layer of no units": (
+        "task: iris\nfixed: {hidden: [16, 0]}\n",
+        ["line 2, column 22, fixed.hidden[1]: was given 0; allowed is a whole number, at least 1"],
+    ),
+    "negative retries": ("task: iris\nretries: -1\n", ["retries: was given -1; allowed is a whole number from 0 to"]),
+    "not a number": (
+        "task: iris\ngrid: {lr: [0.1, .nan, .inf]}\n",
+        [
+            "column 18, grid.lr[1]: was given nan; allowed is a finite number",
+            "column 24, grid.lr[2]: was given inf; allowed is a finite number",
+        ],
+    ),
+    "date": (
+        "task: iris\nname: 2026-08-01\n",
+        ["line 2, column 7, name: was given the date 2026-08-01; a sweep knows no dates, put a text in quotes"],
+    ),
+    "duplicate value": (
+        "task: iris\ngrid:\n  lr: [1, 0.1, 1.0]\n",
+        ["line 3, column 16, grid.lr[2]: 1.0 is given twice, first at line 3, column 8, grid.lr[0]"],
+    ),
+    "duplicate list": (
+        "task: iris\ngrid:\n  hidden: [[16, 8], [8], [16, 8]]\n",
+        ["line 3, column 26, grid.hidden[2]: [16, 8] is given twice, first at line 3, column 12, grid.hidden[0]"],
+    ),
+    "empty list of values": (
+        "task: iris\ngrid: {lr: []}\n",
+        ["line 2, column 12, grid.lr: has no values; give at least one, or leave the parameter out"],
+    ),
+    "empty grid": ("task: iris\ngrid:\nepochs: 3\n", ["grid: is empty; name a parameter with its values"]),
+    "grid that is a list": (
+        "task: iris\ngrid: [0.1]\n",
+        ["grid: was given [0.1]; allowed is a list of values for each"],
+    ),
+    "single value in a grid": (
+        "task: iris\ngrid: {lr: 0.1}\n",
+        ["grid.lr: was given 0.1; allowed is a list of values; a single value belongs in fixed, or in a list: [0.1]"],
+    ),
+    "one list where a list of lists is meant": (
+        "task: iris\ngrid: {hidden: [16, 8]}\n",
+        ["line 2, column 16, grid.hidden: was given one value, [16, 8]; a list of such values is [[16, 8]]"],
+    ),
+    "parameter both in grid and fixed": (
+        "task: iris\ngrid: {lr: [0.1]}\nfixed: {lr: 0.2}\n",
+        ["line 2, column 8, grid.lr: stands in fixed too (line 3, column 9, fixed.lr); keep one of them"],
+    ),
+    "grid and cells": (
+        "task: iris\ngrid: {lr: [0.1]}\ncells: [{lr: 0.2}]\n",
+        ["line 3, column 1, cells: grid and cells are both given; keep one of them"],
+    ),
+    "duplicate cell": (
+        "task: iris\nfixed: {lr: 0.5}\ncells:\n  - {dropout: 0.1}\n  - {lr: 0.5, dropout: 0.1}\n",
+        ['line 5, column 5, cells[1]: {"lr": 0.5, "dropout": 0.1} is the same as line 4, column 5, cells[0]'],
+    ),
+    "wrong value in a cell": (
+        "task: iris\ncells:\n  - lr: 0.1\n  - lr: -1\n    drop: 0.1\n",
+        [
+            "line 4, column 9, cells[1].lr: was given -1",
+            'line 5, column 5, cells[1].drop: task iris has no parameter "drop"; did you mean "dropout"?',
+        ],
+    ),
+    "empty cells": ("task: iris\ncells: []\n", ["line 2, column 8, cells: is empty; allowed is a list of cells"]),
+    "cell that is no object": (
+        "task: iris\ncells: [0.1, 0.2]\n",
+        ["cells[0]: was given 0.1; allowed is an object", "cells[1]: was given 0.2; allowed is an object"],
+    ),
+    "no seeds": ("task: iris\nseeds: 0\n", ["seeds: was given 0; allowed is a number of seeds from 1 to 10000"]),
+    "duplicate seed": (
+        "task: iris\nseeds: [3, 1, 3]\n",
+        ["line 2, column 15, seeds[2]: 3 is given twice, first at line 2, column 9, seeds[0]"],
+    ),
+    "negative seed": ("task: iris\nseeds: [0, -1]\n", ["seeds[1]: was given -1; allowed is a whole number from 0"]),
+    "key that stands twice": (
+        "task: iris\nepochs: 3\nseeds: 2\nepochs: 4\n",
+        ["line 4, column 1, epochs: this key stands twice, first in line 2; keep one of them"],
+    ),
+    "key that is no text": ("task: iris\ngrid: {1: [2]}\n", ["line 2, column 8, grid.1: the key 1 is not a text"]),
+    "number too large": ("task: iris\nseeds: 99999999999999999999\n", ["seeds: is a whole number too large to store"]),
+    "name that cannot be stored": (
+        'task: iris\nname: "a\\0"\n',
+        ["name: was given", "characters that cannot be stored"],
+    ),
+    "name with a line break": ('task: iris\nname: "a\\nb"\n', ["name: was given", "1 to 200 printable characters"]),
+    "queue with blanks": ("task: iris\nqueue: my gpus\n", ['queue: was given "my gpus"; allowed is a text of 1 to 64']),
+    "two GPUs": ("task: iris\nresources: {gpu: 2}\n", ["line 2, column 18, resources.gpu: was given 2; allowed is"]),
+    "no time": ("task: iris\ntime_limit: 0\n", ["time_limit: was given 0; allowed is a number, above 0 or null"]),
+    "not YAML": ("task: iris\ngrid: {lr: [0.1, 0.2}\n", ["line 2, column 21: is not YAML: expected ',' or ']'"]),
+    "two documents": ("task: iris\n---\ntask: digits\n", ["line 2, column 1: is not YAML", "another document"]),
+    "tag of another program": ("task: !!python/name:os.system iris\n", ["line 1, column 7: is not YAML", "python"]),
+    "list as a key": ("task: iris\n? [1, 2]\n: 3\n", ["line 2, column 3: has a key that is a list or an object"]),
+    "alias of itself": ("task: iris\nfixed: &a {lr: *a}\n", ["line 2, column 8: is nested too deeply"]),
+    "nested without end": ("task: " + "[" * 5000, ["is nested too deeply; a sweep needs no more than a few levels"]),
+    "number of thousands of digits": ("seeds: " + "9" * 5000, ["line 1, column 8: has a value that cannot be read"]),
+    "empty": ("# nothing\n", ["is empty; allowed are keys with values, such as task: iris"]),
+    "a list": ("- task: iris\n", ['holds [{"task": "iris"}]; allowed are keys with values']),
+    "json: not JSON": ('{"task": "iris",\n "seeds": }', ["line 2, column 11: is not JSON: Expecting value"]),
+    "json: wrong value": (
+        '{"task": "iris",\n "grid": {"lr": [0.1,\n   -1]}}',
+        ["line 3, column 4, grid.lr[1]: was given -1; allowed is a number"],
+    ),
+    "json: key that stands twice": (
+        '{"task": "iris",\n "epochs": 3,\n "epochs": 4}',
+        ["line 3, column 2, epochs: this key stands twice, first in line 2; keep one of them"],
+    ),
+    "json: nested without end": ("[" * 100, ["is not JSON: Expecting value"]),
+    "json: nested deeply": ("[" * 100 + "]" * 100, ["is nested too deeply"]),
+    "toml: not TOML": ("task = iris\n", ["line 1, column 8: is not TOML: Invalid value"]),
+    "toml: wrong value": (
+        'task = "iris"\n[grid]\nlr = [\n  0.1,\n  -1,\n]\n',
+        ["line 3, grid.lr[1]: was given -1; allowed is a number, above 0 and at most 100"],
+    ),
+    "toml: wrong cell": (
+        'task = "iris"\n[[cells]]\nlr = 0.1\n[[cells]]\nlr = -1\n',
+        ["line 5, cells[1].lr: was given -1"],
+    ),
+    "toml: date": ('task = "iris"\nepochs = 2026-08-01\n', ["line 2, epochs: was given the date 2026-08-01"]),
+}
+
+
+def write(folder: Path, kind: str, text: str) -> Path:
+    ending = kind.partition(": ")[0] if kind.startswith(("json: ", "toml: ")) else "yaml"
+    path = folder / f"sweep.{ending}"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_file_gives_one_message_with_place_and_remedy(kind: str, tmp_path: Path) -> None:
+    text, parts = WRONG[kind]
+    path = write(tmp_path, kind, text)
+    with pytest.raises(SweepFileError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: "), message
+    for part in parts:
+        assert part in message
+    for problem in caught.value.problems:  # and it says nothing else
+        assert any(part in str(problem) for part in parts)
+
+
+def test_every_problem_of_a_file_stands_in_one_message_in_the_order_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        "task: iris\n"
+        "grid:\n"
+        "  lr: [0.1, -1]\n"
+        "  optimizer: [adm]\n"
+        "fixed: {dropout: 1}\n"
+        "objective: {metric: test_loss, mode: up}\n"
+        "epoch: 3\n"
+    )
+    with pytest.raises(SweepFileError) as caught:
+        read(path)
+    places = [problem.place for problem in caught.value.problems]
+    assert places == [
+        "line 3, column 13, grid.lr[1]",
+        "line 4, column 15, grid.optimizer[0]",
+        "line 5, column 18, fixed.dropout",
+        "line 6, column 21, objective.metric",
+        "line 6, column 38, objective.mode",
+        "line 7, column 1, epoch",
+    ]
+    assert str(caught.value).startswith(f"{path}: 6 problems, nothing was submitted\n  - line 3")
+
+
+def test_problems_are_found_when_the_task_is_unknown_too(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("task: nothing\ngrid: {lr: [1, 1.0]}\nepochs: 0\n")
+    with pytest.raises(SweepFileError) as caught:
+        read(path)
+    assert [problem.place.rpartition(", ")[2] for problem in caught.value.problems] == ["task", "grid.lr[1]", "epochs"]
+
+
+def test_a_missing_file_a_folder_and_an_unknown_ending_say_so(tmp_path: Path) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    for name, part in [
+        ("none.yaml", "none.yaml: there is no such file"),
+        ("folder.yaml", "folder.yaml: is a folder; name a sweep file"),
+        ("sweep.ini", 'this one ends in ".ini"; allowed are .yaml, .yml, .json, .toml'),
+        ("sweep", "this one has no ending"),
+        ("nul\0.yaml", "cannot be read"),
+    ]:
+        with pytest.raises(InputError) as caught:
+            read(tmp_path / name)
+        assert part in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8_says_in_which_line(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_bytes("task: iris\nname: Größe\n".encode("latin-1"))
+    with pytest.raises(SweepFileError, match=r"line 2: is not text in UTF-8 \(byte 0xf6\); save it as UTF-8"):
+        read(path)
+
+
+def test_a_grid_of_too_many_jobs_is_refused_before_it_is_expanded() -> None:
+    grid = {name: list(range(1, 10_001)) for name in ("batch_size", "warmup_epochs", "split_seed")}
+    with pytest.raises(SweepFileError) as caught:
+        parse({"task": "iris", "grid": grid, "seeds": 2})
+    assert "grid: 1,000,000,000,000 cells x 2 seeds = 2,000,000,000,000 jobs; allowed are 1,000,000" in str(
+        caught.value
+    )
+
+
+def test_the_limit_of_jobs_counts_seeds() -> None:
+    sweep: dict[str, Any] = {"task": "iris", "grid": {"lr": [0.1, 0.2]}}
+    assert len(parse(sweep | {"seeds": 5}, max_cells=10).seeds) == 5
+    with pytest.raises(SweepFileError, match="2 cells x 6 seeds = 12 jobs; allowed are 10"):
+        parse(sweep | {"seeds": 6}, max_cells=10)
+
+
+def test_a_wrong_set_names_itself_and_not_a_line_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("task: iris\ngrid:\n  lr: [0.1]\nepochs: 3\n")
+    sets = ["grid.lr=[1, -1]", "epochs", "epochs.more=3", "seeds={", "epoch=3", "=3"]
+    with pytest.raises(SweepFileError) as caught:
+        read(path, sets)
+    problems = [str(problem) for problem in caught.value.problems]
+    assert len(problems) == len(sets)
+    for start in (
+        "--set grid.lr, grid.lr[1]: was given -1; allowed is",
+        "--set epochs: is not key=value; write for example --set epochs=20",
+        "--set epochs.more: epochs is 3 and has no keys; set it as a whole: --set epochs=…",
+        "--set seeds={: its value is not YAML",
+        '--set epoch: there is no key "epoch"; did you mean "epochs"?',
+        "--set =3: is not key=value",
+    ):
+        assert any(problem.startswith(start) for problem in problems), (start, problems)
+
+
+def test_a_message_has_one_line_per_problem_whatever_the_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.json"
+    path.write_text('{"task": "a\\nb\\u001b[31m", "x\\ny": 1, "\\ud800": 2}')
+    with pytest.raises(SweepFileError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1 + len(caught.value.problems)
+    assert "\x1b" not in message
+    assert message.encode()
+
+
+KEYS = st.sampled_from(
+    [*ALL_KEYS.split(", "), "lr", "hidden", "scheduler", "gamma", "metric", "monitor", "mode", "gpu", "step"]
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.dates(),
+    st.sampled_from(["iris", "sine", "adam", "step", "val_loss", "test_loss", "max"]),
+    st.binary(max_size=3),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.one_of(KEYS, st.text(max_size=5), st.integers()), inner, max_size=4),
+    ),
+    max_leaves=15,
+)
+SWEEPS = st.fixed_dictionaries(
+    {"task": st.sampled_from(["iris", "sine"])},
+    optional={
+        "grid": st.dictionaries(KEYS, VALUES, max_size=3),
+        "cells": st.lists(st.dictionaries(KEYS, VALUES, max_size=3), max_size=3),
+        "fixed": st.dictionaries(KEYS, VALUES, max_size=3),
+        "seeds": VALUES,
+        "objective": VALUES,
+        "early_stopping": st.dictionaries(KEYS, VALUES, max_size=3),
+        "resources": VALUES,
+    },
+)
+
+
+@given(VALUES | SWEEPS)
+def test_whatever_is_submitted_is_a_sweep_or_an_input_error(data: Any) -> None:
+    try:
+        spec = parse(data)
+    except InputError as error:
+        assert str(error).encode()  # noqa: PT017
+    else:
+        assert spec.task == data["task"]
+
+
+@given(st.one_of(st.text(max_size=60), st.text(alphabet=string.punctuation + " \n\tab1", max_size=40)))
+def test_whatever_text_a_file_holds_is_an_input_error(folder: Path, text: str) -> None:
+    for ending in ("yaml", "json", "toml"):
+        refuses(folder / f"sweep.{ending}", text.encode("utf-8", "surrogatepass"))
+
+
+@given(st.binary(max_size=40))
+def test_whatever_bytes_a_file_holds_are_an_input_error(folder: Path, content: bytes) -> None:
+    refuses(folder / "sweep.yaml", content)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sweeps")
+
+
+def refuses(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(InputError):  # "task: iris" does not come about by chance
+        read(path)
