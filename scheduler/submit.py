@@ -15,8 +15,8 @@ from jobs.spec import SweepSpec
 from scheduler import grid
 
 CHUNK = 2_000  # rows of one transaction
-# SQLite has no queue for its write lock: who waits looks again every 1 to 100 ms. While 200,000 jobs were stored, another
-# writer waited 4.4 s at worst without a pause between two chunks, and 0.04 s with this one.
+# SQLite has no queue for its write lock: who waits looks again every 1 to 100 ms. While 200,000 jobs were stored,
+# another writer waited 4.4 s at worst without a pause between two chunks, and 0.04 s with this one.
 PAUSE = 0.5  # of the time the last chunk took
 
 

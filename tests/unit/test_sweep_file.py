@@ -1,6 +1,7 @@
 """A right sweep file becomes a SweepSpec, whatever its format, complete with every default."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,13 @@ import pytest
 from jobs.catalogue import TASKS
 from jobs.spec import EarlyStopping, Objective, SweepSpec
 from scheduler.sweep_file import parse, read
+from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, ResourceKeys, SweepKeys
 from scheduler.validate import HIGHER_IS_BETTER
 
 LOWER_IS_BETTER = {"loss", "mse", "rmse", "mae"}
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+DOCUMENTATION = ROOT / "docs" / "sweep-file.md"
 
 YAML = """\
 name: iris-mlp
@@ -211,6 +215,20 @@ def test_the_iris_example_has_36_jobs() -> None:
     spec = read(EXAMPLES / "iris.yaml")
     assert [len(values) for values in spec.grid.values()] == [3, 2, 2]
     assert len(spec.seeds) == 3
+
+
+def test_every_sweep_in_the_documentation_is_right(tmp_path: Path) -> None:
+    blocks = re.findall(r"```(yaml|json|toml)\n(.*?)```", DOCUMENTATION.read_text(), flags=re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["yaml", "yaml", "json", "toml"]
+    for kind, text in blocks:
+        assert read_text(tmp_path, text, f"sweep.{kind}").seeds
+
+
+def test_the_documentation_has_every_key() -> None:
+    documented = re.findall(r"^\| `([a-z_.]+)` \|", DOCUMENTATION.read_text(), flags=re.MULTILINE)
+    inner = {"early_stopping": EarlyStoppingKeys, "objective": ObjectiveKeys, "resources": ResourceKeys}
+    keys = [f"{key}.{name}" for key, model in inner.items() for name in model.model_fields]
+    assert sorted(documented) == sorted([*SweepKeys.model_fields, *keys])
 
 
 def test_reading_a_sweep_loads_no_torch_and_no_database(tmp_path: Path) -> None:
