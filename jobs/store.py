@@ -5,10 +5,10 @@ A file appears whole or not at all. Paths are relative, "{job}/{attempt}/last.sa
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import fsspec
 
@@ -53,7 +53,8 @@ class Store:
 
     def local(self, path: str) -> Path | None:
         """Where the file lies on this machine; None when the store is remote."""
-        return Path(self._full(path)) if self.is_local else None
+        full = self._full(path)
+        return Path(full) if self.is_local else None
 
     def _full(self, path: str) -> str:
         parts = path.split("/")
@@ -78,12 +79,13 @@ class Store:
 def replace(path: Path, content: bytes) -> None:
     """Write a local file whole or not at all. A kill leaves at most a `.tmp-…` file, which nobody reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
-        try:
+    temporary = path.with_name(f".tmp-{uuid4().hex}")  # not tempfile's: only its owner could read those
+    try:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,43 @@
+"""Fixtures of the training engine's tests: a job's spec with small defaults, and a training of it in this process."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jobs.catalogue import find
+from jobs.engine import Options, train
+from jobs.spec import Answer, Assignment, JobSpec, Outcome
+from jobs.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Any) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def make_spec() -> Callable[..., JobSpec]:
+    """make_spec("iris", lr=0.1): a job's spec; arguments that are no field of it are parameters."""
+
+    def make(task: str = "iris", **given: Any) -> JobSpec:
+        entry = find(task)
+        fields = {name: given.pop(name) for name in list(given) if name in JobSpec.__dataclass_fields__}
+        facts = {"job": 1, "sweep": 1, "sweep_uid": "u", "seed": 0, "epochs": 3, "objective": entry.objective, **fields}
+        return JobSpec(task=task, params=entry.params(**given).model_dump(mode="json"), **facts)
+
+    return make
+
+
+@pytest.fixture
+def train_one(store: Store) -> Callable[..., Outcome]:
+    """train_one(spec): its outcome. `answer` is that of its reports; other arguments are options."""
+
+    def train_it(spec: JobSpec, *, attempt: int = 1, answer: Any = None, **options: Any) -> Outcome:
+        assignment = Assignment(spec=spec, attempt=attempt)
+        given = Options(**{"device": "cpu", **options})
+        report = answer or (lambda report: Answer.GO_ON)
+        (outcome,) = train([assignment], store=store, options=given, report=report)
+        return outcome
+
+    return train_it

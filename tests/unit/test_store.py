@@ -1,0 +1,100 @@
+"""The store: whole files under one root, local or by fsspec."""
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import StoreError
+from jobs.store import Store
+
+
+@pytest.fixture(params=["local", "file url", "memory"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    urls = {
+        "local": str(tmp_path / "store"),
+        "file url": f"file://{tmp_path}/store",
+        "memory": f"memory://{uuid.uuid4().hex}",
+    }
+    return Store(urls[request.param])
+
+
+def test_what_is_written_is_read(any_store: Store) -> None:
+    any_store.write("7/1/last.safetensors", b"one")
+    any_store.write("7/1/last.safetensors", b"two\x00")
+    assert any_store.read("7/1/last.safetensors") == b"two\x00"
+    assert any_store.exists("7/1/last.safetensors")
+    assert not any_store.exists("7/1"), "a folder is no file"
+    assert not any_store.exists("7/2/last.safetensors")
+
+
+def test_deleting_takes_a_folder_with_all_in_it_and_nothing_else(any_store: Store) -> None:
+    for path in ("7/1/a", "7/2/a", "70/1/a"):
+        any_store.write(path, b"x")
+    any_store.delete("7")
+    any_store.delete("7")
+    assert [any_store.exists(path) for path in ("7/1/a", "7/2/a", "70/1/a")] == [False, False, True]
+    any_store.delete("70/1/a")
+    assert not any_store.exists("70/1/a")
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/etc/passwd", "../a", "7/../../a", "7/./a", "7//a", "7/", "..", ".", "7\\a", "C:/a", "c:a", "7/a\0b"]
+)
+def test_a_path_that_could_leave_the_store_is_refused(any_store: Store, path: str) -> None:
+    for action in (any_store.read, any_store.exists, any_store.delete, any_store.local):
+        with pytest.raises(StoreError, match="store path"):
+            action(path)
+    with pytest.raises(StoreError, match="store path"):
+        any_store.write(path, b"x")
+
+
+def test_a_link_that_leads_out_of_the_store_is_refused(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    store.write("7/a", b"x")
+    (tmp_path / "secret").write_bytes(b"s")
+    (tmp_path / "store/7/link").symlink_to(tmp_path / "secret")
+    with pytest.raises(StoreError, match="leads out"):
+        store.read("7/link")
+
+
+def test_a_missing_file_is_named(any_store: Store) -> None:
+    with pytest.raises(StoreError, match="could not read '7/1/a': there is no such file"):
+        any_store.read("7/1/a")
+
+
+def test_an_unknown_backend_is_a_clear_error() -> None:
+    with pytest.raises(StoreError, match="nonsense"):
+        Store("nonsense://bucket")
+
+
+def test_only_a_local_store_has_files_on_this_machine(tmp_path: Path) -> None:
+    assert Store(str(tmp_path)).local("7/1/a") == tmp_path / "7/1/a"
+    assert Store("memory://x").local("7/1/a") is None
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file_and_no_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    store.write("7/a", b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="could not write '7/a': OSError"):
+        store.write("7/a", b"new")
+    assert [path.name for path in (tmp_path / "7").iterdir()] == ["a"]
+    assert store.read("7/a") == b"old"
+
+
+def test_others_of_the_machine_may_read_a_file_as_the_umask_says(tmp_path: Path) -> None:
+    """A file of mode 0600 in a shared volume would lock out workers that run as another user."""
+    before = os.umask(0o022)
+    try:
+        Store(str(tmp_path)).write("7/a", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "7/a").stat().st_mode & 0o777 == 0o644
