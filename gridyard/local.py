@@ -134,7 +134,9 @@ class SchedulerThread:
         from scheduler.service import Service
 
         try:
-            Service(self._database, self._settings).run(self._stop)
+            service = Service(self._database, self._settings)
+            service.run(self._stop)
+            service.tick()  # what ended since the last round: the sweep we waited for is closed, not left open
         except Exception as error:  # handed to the thread that waits
             self._error = error
 

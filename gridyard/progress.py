@@ -60,19 +60,25 @@ def _ask_patiently(ask: Callable[[], SweepStatus], deadline: float | None) -> Sw
 
 
 class Pace:
-    """Jobs per second over the last while, and the time left at that pace."""
+    """Jobs per second over the last while, counted from the first job that ended: warming up is no pace."""
 
     def __init__(self) -> None:
+        self._before: int | None = None  # jobs done when we came
         self._seen: deque[tuple[float, int]] = deque()  # (seconds, jobs done)
 
     def add(self, seconds: float, done: int) -> None:
-        self._seen.append((seconds, done))
+        if self._before is None:
+            self._before = done
+        if done > self._before:
+            self._seen.append((seconds, done))
         while len(self._seen) > 2 and self._seen[1][0] <= seconds - WINDOW_SECONDS:
             self._seen.popleft()
 
     @property
     def per_second(self) -> float | None:
-        """None until a job has ended while we looked."""
+        """None until two jobs have ended, one after the other, while we looked."""
+        if not self._seen:
+            return None
         (start, before), (end, done) = self._seen[0], self._seen[-1]
         return (done - before) / (end - start) if done > before else None
 

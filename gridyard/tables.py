@@ -103,7 +103,7 @@ def number(value: Any) -> str:
     """Four significant digits of a number with fractions; everything else as it is."""
     if value is None:
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:#.4g}".rstrip(".") if isinstance(value, float) else str(value)
 
 
 def parameter(value: Any) -> str:

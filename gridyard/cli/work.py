@@ -114,17 +114,18 @@ def _log() -> None:
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # tells of each look at the schema's version
 
 
 def _stop_when_stdin_closes() -> None:
     """Stop in order when the process that started us ends, in whatever way: its end of our stdin closes then."""
     import os
     import signal
-    import sys
     import threading
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1024):  # not sys.stdin: its lock would be held when the interpreter ends
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()

@@ -92,13 +92,14 @@ def test_a_database_that_stays_away_ends_the_waiting(monkeypatch: pytest.MonkeyP
 
 def test_the_pace_is_counted_over_the_last_while() -> None:
     pace = progress.Pace()
-    pace.add(0, 10)
-    assert pace.per_second is None  # jobs that had ended before do not count
-    pace.add(10, 15)
+    for second, done in ((0, 10), (90, 10), (100, 11)):
+        pace.add(second, done)
+        assert pace.per_second is None  # jobs that had ended before do not count, nor does warming up
+    pace.add(110, 16)
     assert pace.per_second == 0.5
-    for second in (20, 50, 60):
-        pace.add(second, 15 + second)
-    assert pace.per_second == pytest.approx((75 - 35) / 40)
+    for second, done in ((120, 20), (150, 30), (160, 40)):
+        pace.add(second, done)
+    assert pace.per_second == 0.5  # of the last 40 s: from 20 to 40
 
 
 def test_a_description_tells_pace_and_time_left() -> None:

@@ -66,7 +66,7 @@ def test_a_leaderboard_shows_what_the_grid_varies_and_not_what_it_fixes() -> Non
 def test_a_leaderboard_of_cells_shows_mean_and_spread() -> None:
     lines = tables.leaderboard([cell(), cell(rank=2, cell=4, std=None, n=1)]).splitlines()
     assert "mean ± std" in lines[0]
-    assert "0.9 ± 0.01235" in lines[2]
+    assert "0.9000 ± 0.01235" in lines[2]
     assert "±" not in lines[3]
 
 
@@ -130,10 +130,5 @@ def test_parameters_are_shown_exactly(value: Any, shown: str) -> None:
 
 
 def test_numbers_are_shown_with_four_digits() -> None:
-    assert [tables.number(value) for value in (0.123456, 12345.6, 7, None, math.inf)] == [
-        "0.1235",
-        "1.235e+04",
-        "7",
-        "–",
-        "inf",
-    ]
+    values = (0.123456, 1.0, 1234.5, 12345.6, 7, None, math.inf)
+    assert [tables.number(value) for value in values] == ["0.1235", "1.000", "1234", "1.235e+04", "7", "–", "inf"]
