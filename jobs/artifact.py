@@ -3,6 +3,7 @@
 import hashlib
 from typing import Any
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from jobs import tasks, tensorfile
@@ -44,7 +45,10 @@ def load(content: bytes) -> Model:
     if facts.get("format") != FORMAT:
         raise CheckpointDamaged(f"the model's format is {facts.get('format')!r}; this version reads {FORMAT!r}")
     signature = Signature(**{name: tuple(facts[name]) for name in ("input_shape", "features", "classes")})
-    module, params = tasks.load(facts["task"], facts["params"])
+    try:
+        module, params = tasks.load(facts["task"], facts["params"])
+    except ValidationError as error:
+        raise CheckpointDamaged(f"the model's parameters are none of this version: {error}") from error
     with drawn_from(0, Purpose.INIT):  # weights drawn here are overwritten below
         model = module.model(params, signature)
     return filled(model, tensors, facts["task"])
