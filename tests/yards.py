@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 from sqlalchemy import select
 
-from db import history
+from db import history, migrate
 from db.models import Attempt, Job, Model
 from db.session import Database
 from jobs.settings import Settings
@@ -47,6 +47,7 @@ class Yard:
         values = {"home": home, "db": db_url, "broker": broker, "checkpoint_seconds": 0.3, **quick, **settings}
         self.settings = Settings(**values)
         self.database = Database(db_url)
+        migrate.prepare(self.database)
         self._environment = os.environ | {f"GRIDYARD_{name.upper()}": str(value) for name, value in values.items()}
         self._processes: list[subprocess.Popen[bytes]] = []
         self.log = home / "workers.log"

@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 
-from db import migrate
-from db.session import Database
 from jobs.states import JobState
 from tests.yards import Yard
 
 
 @pytest.fixture
-def yard(tmp_path: Path, database: Database, database_url: str) -> Iterator[Yard]:
+def yard(tmp_path: Path, database_url: str) -> Iterator[Yard]:
     """A yard without a broker, once on SQLite and once on PostgreSQL."""
     yard = Yard(tmp_path, database_url)
     yield yard
@@ -25,7 +23,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What the long job comes to when nothing disturbs it."""
     home = tmp_path_factory.mktemp("undisturbed")
     yard = Yard(home, f"sqlite:///{home}/gridyard.db")
-    migrate.prepare(yard.database)
     sweep = yard.submit()
     yard.start_worker()
     (job,) = yard.wait_for_end(sweep)

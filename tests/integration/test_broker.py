@@ -1,0 +1,79 @@
+"""Workers on Redis: the bell wakes them, and nothing depends on it."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from jobs.states import JobState
+from tests.conftest import RedisServer
+from tests.yards import Yard
+from workers import bell
+
+NEVER = 3600.0  # seconds between two looks at the table: only the bell wakes such a worker
+SHORT: dict[str, Any] = {"epochs": 2, "fixed": {}}
+
+
+@pytest.fixture
+def yard(tmp_path: Path, postgres_url: str, redis_server: RedisServer) -> Iterator[Yard]:
+    """The team's setting: PostgreSQL and Redis."""
+    yard = Yard(tmp_path, postgres_url, broker=redis_server.url)
+    yield yard
+    yard.close()
+
+
+def all_succeed(yard: Yard, sweep: int) -> bool:
+    return {job["state"] for job in yard.wait_for_end(sweep)} == {JobState.SUCCEEDED}
+
+
+def test_the_bell_wakes_a_worker_that_never_looks(yard: Yard) -> None:
+    yard.start_worker(look_seconds=NEVER)
+    sweep = yard.submit(**SHORT)
+    assert bell.ring(yard.settings, "cpu")
+    assert all_succeed(yard, sweep)
+
+
+def test_the_scheduler_rings_for_idle_slots_so_a_lost_bell_costs_only_time(yard: Yard) -> None:
+    yard.start_worker(look_seconds=NEVER)
+    sweep = yard.submit(**SHORT)  # nobody rings
+    with yard.scheduler():
+        assert all_succeed(yard, sweep)
+
+
+def test_a_worker_goes_on_after_its_broker_was_killed_and_came_back_empty(
+    yard: Yard, redis_server: RedisServer
+) -> None:
+    yard.start_worker(look_seconds=NEVER)
+    first = yard.submit(**SHORT)
+    with yard.scheduler():
+        assert all_succeed(yard, first)
+        redis_server.kill()
+        second = yard.submit(**SHORT)
+        redis_server.start()
+        assert all_succeed(yard, second)
+
+
+def test_without_a_broker_that_answers_workers_look_by_themselves_and_stop_in_order(
+    yard: Yard, redis_server: RedisServer
+) -> None:
+    redis_server.kill()
+    sweep = yard.submit(**SHORT)
+    assert bell.ring(yard.settings, "cpu") is False  # refused, and no error
+    worker = yard.start_worker(look_seconds=0.2)
+    assert all_succeed(yard, sweep)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=30) == 0
+
+
+def test_bells_that_are_doubled_do_no_harm_and_none_is_left_over(yard: Yard, redis_server: RedisServer) -> None:
+    yard.start_worker(slots=2, look_seconds=NEVER)
+    sweep = yard.submit(**SHORT, seeds=6)
+    assert bell.ring(yard.settings, "cpu", count=20)
+    assert all_succeed(yard, sweep)
+    with redis.Redis(port=redis_server.port) as client:
+        yard.wait_until("the queue is empty", lambda: client.llen("gridyard:cpu") == 0)
+    for job in yard.jobs(sweep):
+        assert [attempt.outcome for attempt in yard.attempts(job["id"])] == ["succeeded"]
