@@ -14,7 +14,8 @@ def cancel(sweep: SweepId, db: Db = None, broker: Broker = None) -> None:
     What has not started is cancelled, what runs is told to stop.
     """
     changed = connect(db, broker).sweep(sweep).cancel()
-    typer.echo(f"sweep {sweep}: {changed} jobs cancelled; {with_db(f'gridyard resume {sweep}', db)} carries it on")
+    hint = f"; {with_db(f'gridyard resume {sweep}', db)} carries it on" if changed else ""
+    typer.echo(f"sweep {sweep}: {changed} jobs cancelled{hint}")
 
 
 @app.command()
