@@ -8,29 +8,29 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from jobs.errors import UnknownTask
-from jobs.params import MlpParams, PositiveInt, RegressionParams, TrainingParams
+from jobs.params import BatchSize, Dropout, Hidden, LearningRate, MlpParams, RegressionParams, TrainingParams
 from jobs.spec import Objective
 
 
 class IrisParams(MlpParams):
-    hidden: list[PositiveInt] = Field(default=[16, 8], max_length=32, description="sizes of the hidden layers")
-    dropout: float = Field(0.2, ge=0, lt=1, description="after each hidden layer")
-    batch_size: int = Field(16, ge=1, le=1_000_000, description="samples of one step")
+    hidden: Hidden = [16, 8]
+    dropout: Dropout = 0.2
+    batch_size: BatchSize = 16
 
 
 class BreastCancerParams(MlpParams):
-    hidden: list[PositiveInt] = Field(default=[64, 32], max_length=32, description="sizes of the hidden layers")
-    lr: float = Field(0.001, gt=0, le=100, description="learning rate")
+    hidden: Hidden = [64, 32]
+    lr: LearningRate = 0.001
 
 
 class DigitsParams(MlpParams):
-    hidden: list[PositiveInt] = Field(default=[128, 64], max_length=32, description="sizes of the hidden layers")
-    lr: float = Field(0.003, gt=0, le=100, description="learning rate")
+    hidden: Hidden = [128, 64]
+    lr: LearningRate = 0.003
 
 
 class SineParams(RegressionParams):
-    lr: float = Field(0.05, gt=0, le=100, description="learning rate")
-    batch_size: int = Field(100, ge=1, le=1_000_000, description="samples of one step")
+    lr: LearningRate = 0.05
+    batch_size: BatchSize = 100
     degree: int = Field(3, ge=1, le=9, description="of the polynomial")
 
 

@@ -38,7 +38,7 @@ class UnknownTask(InputError):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        super().__init__(f"there is no task {name!r}{did_you_mean(name, known)}. Tasks: {', '.join(known)}")
+        super().__init__(f"there is no task {name!r}{did_you_mean(name, known)} Tasks: {', '.join(known)}")
 
 
 class NotFound(InputError):
@@ -95,6 +95,6 @@ class JobsFailed(GridyardError):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """', did you mean "lr"?' for the nearest known name, or nothing when none is near."""
+    """The end of a sentence about an unknown name: '; did you mean "lr"?', or '.' when none is near."""
     near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
-    return f'; did you mean "{near[0]}"?' if near else ""
+    return f'; did you mean "{near[0]}"?' if near else "."

@@ -9,7 +9,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PositiveInt = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Width = Annotated[int, Field(ge=1, le=65_536)]  # neurons of one layer: two of the widest take 17 GB
+
+# The rules of parameters whose defaults differ between tasks.
+LearningRate = Annotated[float, Field(gt=0, le=100, description="learning rate")]
+BatchSize = Annotated[int, Field(ge=1, le=1_000_000, description="samples of one step")]
+Hidden = Annotated[list[Width], Field(max_length=32, description="sizes of the hidden layers")]
+Dropout = Annotated[float, Field(ge=0, lt=1, description="after each hidden layer")]
 
 
 class Params(BaseModel):
@@ -22,7 +29,7 @@ class StepScheduler(Params):
     """lr is multiplied by gamma every step_size epochs (torch StepLR)."""
 
     name: Literal["step"]
-    step_size: PositiveInt = Field(30, description="epochs between two reductions")
+    step_size: Count = Field(30, description="epochs between two reductions")
     gamma: float = Field(0.5, gt=0, le=1, description="factor of one reduction")
 
 
@@ -38,7 +45,7 @@ class PlateauScheduler(Params):
 
     name: Literal["plateau"]
     factor: float = Field(0.5, gt=0, lt=1, description="factor of one reduction")
-    patience: int = Field(10, ge=0, description="epochs without improvement before a reduction")
+    patience: int = Field(10, ge=0, le=1_000_000, description="epochs without improvement before a reduction")
     min_lr: float = Field(0.0, ge=0, description="never below this learning rate")
 
 
@@ -59,24 +66,26 @@ Scheduler = Annotated[
 class TrainingParams(Params):
     """What every training understands."""
 
-    lr: float = Field(0.01, gt=0, le=100, description="learning rate")
+    lr: LearningRate = 0.01
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("adam", description="torch.optim's class")
     momentum: float = Field(0.0, ge=0, lt=1, description="of sgd and rmsprop; the others ignore it")
     nesterov: bool = Field(False, description="Nesterov momentum of sgd; needs momentum > 0, else ignored")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty; decoupled with adamw")
     clip_norm: float | None = Field(None, gt=0, description="gradients are scaled down to this norm; null: never")
-    batch_size: int = Field(32, ge=1, le=1_000_000, description="samples of one step")
+    batch_size: BatchSize = 32
     scheduler: Scheduler | None = Field(None, description="learning rate over time; null: constant")
-    warmup_epochs: int = Field(0, ge=0, description="epochs in which lr rises linearly from 0, before the scheduler")
+    warmup_epochs: int = Field(
+        0, ge=0, le=1_000_000, description="epochs in which lr rises linearly from 0, before the scheduler"
+    )
     split_seed: int | None = Field(None, ge=0, description="seed of the data split; null: the job's own seed")
 
 
 class MlpParams(TrainingParams):
     """A multilayer perceptron on a table."""
 
-    hidden: list[PositiveInt] = Field(default=[32, 16], max_length=32, description="sizes of the hidden layers")
+    hidden: Hidden = [32, 16]
     activation: Literal["relu", "tanh", "gelu", "silu"] = Field("relu", description="after each hidden layer")
-    dropout: float = Field(0.0, ge=0, lt=1, description="after each hidden layer")
+    dropout: Dropout = 0.0
     batch_norm: bool = Field(False, description="batch normalisation after each hidden layer's matrix")
     init: Literal["default", "he", "xavier"] = Field(
         "default", description="weights at the start; default: torch's own"

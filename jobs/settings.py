@@ -86,7 +86,7 @@ def load(**overrides: Any) -> Settings:
         name = variable.removeprefix(PREFIX).lower()
         if variable.startswith(PREFIX) and name not in names:
             hint = did_you_mean(name, names)
-            raise SettingsError(f"there is no setting {variable}{hint}. Settings: {', '.join(names)}")
+            raise SettingsError(f"there is no setting {variable}{hint} Settings: {', '.join(names)}")
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -102,7 +102,7 @@ def _message(error: ValidationError, names: list[str]) -> str:
         if not name:  # of several settings together
             lines.append(problem["msg"].removeprefix("Value error, "))
         elif problem["type"] == "extra_forbidden":
-            lines.append(f"there is no setting {name!r}{did_you_mean(name, names)}. Settings: {', '.join(names)}")
+            lines.append(f"there is no setting {name!r}{did_you_mean(name, names)} Settings: {', '.join(names)}")
         else:
             lines.append(
                 f"{PREFIX}{name.upper()} (or {name} in gridyard.toml) = {problem['input']!r}: {problem['msg']}"

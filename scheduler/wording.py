@@ -65,8 +65,7 @@ def not_one_of(value: Any, names: Iterable[str]) -> str:
 
 def suggestion(value: Any, names: Iterable[str]) -> str:
     """What stands between "there is no x" and "Allowed: …": a question when a name is near, else a full stop."""
-    near = did_you_mean(value, names) if isinstance(value, str) else ""
-    return f"{near} " if near else ". "
+    return f"{did_you_mean(value, names)} " if isinstance(value, str) else ". "
 
 
 def listed(names: Iterable[str]) -> str:

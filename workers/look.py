@@ -21,7 +21,7 @@ class Look(bootsteps.StartStopStep):  # type: ignore[misc]
     It hands work to the pool itself, not by a message: so it needs no broker, and goes on when the broker is away.
     """
 
-    requires = {"celery.worker.components:Pool"}  # noqa: RUF012 (Celery's own form)
+    requires = {"celery.worker.components:Pool"}
 
     # Set by `workers.main` before the worker starts: Celery makes the step itself.
     slots: Slots

@@ -99,7 +99,7 @@ def test_a_task_is_described_with_types_defaults_and_ranges() -> None:
         "description": "learning rate",
     }
     assert described["hidden"]["type"] == "list of integers"
-    assert described["hidden"]["allowed"] == "≤ 32 values, each ≥ 1"
+    assert described["hidden"]["allowed"] == "≤ 32 values, each ≥ 1, ≤ 65536"
     assert described["clip_norm"]["type"] == "number or null"
     assert described["optimizer"]["allowed"] == "sgd, adam, adamw, rmsprop"
     assert described["scheduler"]["allowed"] == "name: cosine, one_cycle, plateau, step"

@@ -104,7 +104,7 @@ WRONG = {
     ),
     "hidden layer of no units": (
         "task: iris\nfixed: {hidden: [16, 0]}\n",
-        ["line 2, column 22, fixed.hidden[1]: was given 0; allowed is a whole number, at least 1"],
+        ["line 2, column 22, fixed.hidden[1]: was given 0; allowed is a whole number from 1 to 65,536"],
     ),
     "negative retries": ("task: iris\nretries: -1\n", ["retries: was given -1; allowed is a whole number from 0 to"]),
     "not a number": (
