@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from jobs.errors import UnknownTask
-from jobs.params import BatchSize, Dropout, Hidden, LearningRate, MlpParams, RegressionParams, TrainingParams
+from jobs.params import (
+    BatchSize,
+    CosineScheduler,
+    Dropout,
+    Hidden,
+    LearningRate,
+    MlpParams,
+    RegressionParams,
+    Schedule,
+    TrainingParams,
+)
 from jobs.spec import Objective
 
 
@@ -32,6 +42,8 @@ class SineParams(RegressionParams):
     lr: LearningRate = 0.05
     batch_size: BatchSize = 100
     degree: int = Field(3, ge=1, le=9, description="of the polynomial")
+    # A constant rate ends in noise around the least squares, and validation then chooses among noise.
+    scheduler: Schedule = CosineScheduler(name="cosine")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,7 @@ class OneCycleScheduler(Params):
 Scheduler = Annotated[
     StepScheduler | CosineScheduler | PlateauScheduler | OneCycleScheduler, Field(discriminator="name")
 ]
+Schedule = Annotated[Scheduler | None, Field(description="learning rate over time; null: constant")]
 
 
 class TrainingParams(Params):
@@ -73,7 +74,7 @@ class TrainingParams(Params):
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty; decoupled with adamw")
     clip_norm: float | None = Field(None, gt=0, description="gradients are scaled down to this norm; null: never")
     batch_size: BatchSize = 32
-    scheduler: Scheduler | None = Field(None, description="learning rate over time; null: constant")
+    scheduler: Schedule = None
     warmup_epochs: int = Field(
         0, ge=0, le=1_000_000, description="epochs in which lr rises linearly from 0, before the scheduler"
     )

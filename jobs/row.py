@@ -101,7 +101,8 @@ class Row:
         if self.params.clip_norm is not None:
             nn.utils.clip_grad_norm_([self.weights], self.params.clip_norm)
         self.optimizer.param_groups[0]["lr"] = self.lr.value
-        self.optimizer.step()
+        with torch.no_grad():
+            self.optimizer.step()
         self.lr.after_step()
         return outputs.detach()
 

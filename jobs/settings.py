@@ -13,6 +13,11 @@ from jobs.errors import SettingsError, did_you_mean
 PREFIX = "GRIDYARD_"
 
 
+def default_data_folder() -> Path:
+    """A cache folder of the user."""
+    return Path(platformdirs.user_cache_dir("gridyard"))
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file="gridyard.toml", extra="forbid", frozen=True)
 
@@ -20,9 +25,7 @@ class Settings(BaseSettings):
     db: str = Field("", description="database URL; empty: SQLite in `home`")
     broker: str = Field("", description="Celery broker URL; empty: none, workers look at the table")
     store: str = Field("", description="folder or fsspec URL of checkpoints and models; empty: `home`/store")
-    data: Path = Field(
-        default_factory=lambda: Path(platformdirs.user_cache_dir("gridyard")), description="folder of the data sets"
-    )
+    data: Path = Field(default_factory=default_data_folder, description="folder of the data sets")
     device: str = Field("auto", pattern="^(auto|cpu|mps|cuda(:[0-9]+)?)$", description="where trainers compute")
     threads: int = Field(1, ge=1, description="CPU threads of one trainer; more may change the last digits of results")
     max_cells: int = Field(1_000_000, ge=1, description="the most cells of one grid")

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from jobs import losses
+from jobs import losses, tensorfile
 from jobs.layers import BothLogits, Standardise, Unstandardise, mlp
 from jobs.params import MlpParams, RegressionParams, TrainingParams
 from jobs.problem import Model, Problem, Signature, Split
-from jobs.randomness import Purpose, mix
+from jobs.randomness import Purpose, generator
 
 VALIDATION, TEST = 0.2, 0.2  # parts of all rows
 
@@ -45,6 +44,22 @@ class Table:
             digest.update(f"{array.shape} {array.dtype.str}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+    def as_file(self) -> bytes:
+        """All of it as one safetensors file."""
+        arrays = {"rows": torch.from_numpy(self.rows), "labels": torch.from_numpy(self.labels)}
+        return tensorfile.pack(arrays, {"features": self.features, "classes": self.classes})
+
+    @classmethod
+    def from_file(cls, content: bytes, name: str) -> "Table":
+        """What `as_file` gave.
+
+        Raises:
+            CheckpointDamaged: the file is not whole; the message names it.
+        """
+        arrays, facts = tensorfile.unpack(content, name)
+        names = {key: tuple(value) for key, value in facts.items()}
+        return cls(rows=arrays["rows"].numpy(), labels=arrays["labels"].numpy(), **names)
 
 
 def classification(table: Table, model: Model, params: TrainingParams, seed: int) -> Problem:
@@ -82,14 +97,25 @@ def problem(
 def split(
     rows: int, params: TrainingParams, seed: int, classes: NDArray[Any] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Row numbers of training, validation and test; with `classes`, each part has the same share of every class."""
+    """Row numbers of training, validation and test; with `classes`, each part has the same share of every class.
+
+    Of a class, or of all rows, the first in a drawn order are for testing and the next for validation. How many is
+    rounded so that the parts have their sizes exactly, and no class in a part is more than one row off its share.
+    """
     seed = seed if params.split_seed is None else params.split_seed
-    state = mix(seed, Purpose.SPLIT) % 2**32  # scikit-learn takes 32 bits
-    everything = np.arange(rows)
-    rest, test = train_test_split(everything, test_size=TEST, random_state=state, stratify=classes)
-    left = None if classes is None else classes[rest]
-    train, val = train_test_split(rest, test_size=VALIDATION / (1 - TEST), random_state=state, stratify=left)
-    return torch.from_numpy(train), torch.from_numpy(val), torch.from_numpy(test)
+    shuffled = torch.randperm(rows, generator=generator(seed, Purpose.SPLIT))
+    label = np.zeros(rows) if classes is None else classes[shuffled]
+    groups = [shuffled[torch.from_numpy(label == value)] for value in np.unique(label)]
+    ends = torch.tensor([len(group) for group in groups]).cumsum(0)
+    test, kept = shares(ends, TEST), shares(ends, TEST + VALIDATION)
+    parts = [torch.tensor_split(group, cuts) for group, *cuts in zip(groups, test, kept, strict=True)]
+    tests, vals, trains = (torch.cat(part) for part in zip(*parts, strict=True))
+    return trains, vals, tests
+
+
+def shares(ends: Tensor, part: float) -> list[int]:
+    """How many rows of each group make this part of all, given where the groups end (cumulative sizes)."""
+    return torch.diff((ends * part).round().long(), prepend=torch.zeros(1, dtype=torch.long)).tolist()
 
 
 def classifier(params: MlpParams, signature: Signature) -> Model:

@@ -52,12 +52,9 @@ def main() -> None:
     assert isinstance(setup, wire.Setup)
     os.environ["GRIDYARD_DATA"] = setup.data
 
-    import torch  # seconds
-
-    from jobs import engine
+    from jobs import engine  # imports torch: seconds
     from jobs.store import Store
 
-    torch.optim.SGD([torch.zeros(1)])  # the first optimizer of a process imports torch._dynamo: another second
     options = engine.Options(
         device=setup.device,
         threads=setup.threads,

@@ -2,9 +2,7 @@
 
 from functools import cache
 
-from sklearn.datasets import load_digits
-
-from jobs import tabular
+from jobs import data, tabular
 from jobs.catalogue import DigitsParams
 from jobs.problem import Problem
 from jobs.tabular import Table
@@ -15,13 +13,7 @@ model = tabular.classifier
 @cache
 def table() -> Table:
     """1,797 rows: 64 features, the pixels row by row (0 white to 16 black), 10 classes."""
-    bunch = load_digits()
-    return Table(
-        rows=bunch.data,
-        labels=bunch.target,
-        features=tuple(map(str, bunch.feature_names)),
-        classes=tuple(map(str, bunch.target_names)),
-    )
+    return data.bundled("digits")
 
 
 def build(params: DigitsParams, seed: int) -> Problem:

@@ -2,9 +2,7 @@
 
 from functools import cache
 
-from sklearn.datasets import load_iris
-
-from jobs import tabular
+from jobs import data, tabular
 from jobs.catalogue import IrisParams
 from jobs.problem import Problem
 from jobs.tabular import Table
@@ -15,13 +13,7 @@ model = tabular.classifier
 @cache
 def table() -> Table:
     """150 rows: 4 features in cm, 3 classes of 50."""
-    bunch = load_iris()
-    return Table(
-        rows=bunch.data,
-        labels=bunch.target,
-        features=tuple(bunch.feature_names),
-        classes=tuple(map(str, bunch.target_names)),
-    )
+    return data.bundled("iris")
 
 
 def build(params: IrisParams, seed: int) -> Problem:

@@ -41,7 +41,7 @@ def numbers(result: Outcome) -> TrainResult:
 def hard_spec(make_spec: MakeSpec, **given: Any) -> JobSpec:
     """A job with everything that has a state."""
     facts = {"epochs": EPOCHS, "lr": 0.02, "dropout": 0.3, "batch_norm": True, "warmup_epochs": 2, "momentum": 0.9}
-    stopping = EarlyStopping(monitor="val_loss", patience=3, min_delta=0.01)
+    stopping = EarlyStopping(monitor="val_loss", patience=5, min_delta=0.01)  # counts, and ends no job before epoch 6
     return make_spec(**{**facts, "weight_decay": 0.01, "clip_norm": 1.0, "early_stopping": stopping, **given})
 
 
