@@ -33,7 +33,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.idle or not self.training:
             return x
-        return x * (self.uniform(x) >= self.p) / (1 - self.p)
+        return x * ((self.uniform(x) >= self.p) / (1 - self.p))  # so only one operation is differentiated
 
     def uniform(self, x: Tensor) -> Tensor:
         """Numbers in [0, 1), one for each element of x, with 24 random bits each."""
