@@ -29,6 +29,12 @@ def stop(session: Session, worker: str) -> None:
     execute_update(session, update(Worker).where(Worker.id == worker).values(stopped_at=now(), busy=0))
 
 
+def of_process(session: Session, host: str, pid: int) -> list[str]:
+    """The workers that this process entered and that have not stopped: one, unless a process id was given out again."""
+    here = (Worker.info["host"].as_string() == host, Worker.info["pid"].as_integer() == pid)
+    return list(session.scalars(select(Worker.id).where(Worker.stopped_at.is_(None), *here)))
+
+
 def idle_slots(session: Session, alive_seconds: float = ALIVE_SECONDS) -> dict[str, int]:
     """Queue → slots of living workers that hold no job."""
     alive = (Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))

@@ -211,6 +211,11 @@ class Sweep:
         """Stop it; the number of jobs that will not be finished."""
         return self._change(queue.cancel_sweep)
 
+    def pause(self) -> bool:
+        """Let running jobs finish and start no more, until it is resumed; False when it is not open."""
+        with self.yard.database.writing() as session:
+            return queue.pause_sweep(session, self.id)
+
     def resume(self) -> int:
         """Carry a paused or cancelled sweep on; the number of cancelled jobs that are ready again."""
         return self._change(queue.resume_sweep)

@@ -1,7 +1,9 @@
 """A yard on one machine: a worker process and a scheduler thread beside whoever waits for a sweep."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from db import queue
+from db import workers as register
 from db.session import Database
-from jobs.errors import GridyardError
+from jobs.errors import DatabaseError, GridyardError
 from jobs.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ def workers(sweep: "Sweep", slots: int | None) -> Iterator[Callable[[], None]]:
         GridyardError: the worker dies again and again, or the scheduler has ended with an error.
     """
     yard = sweep.yard
-    worker = LocalWorker(yard.settings, yard.overrides, sweep.status().queue, slots)
+    worker = LocalWorker(yard.database, yard.settings, yard.overrides, sweep.status().queue, slots)
     scheduler = SchedulerThread(yard.database, yard.settings)
 
     def tend() -> None:
@@ -64,8 +68,12 @@ def log_file(settings: Settings) -> Path:
 class LocalWorker:
     """`gridyard worker` as a process of its own."""
 
-    def __init__(self, settings: Settings, overrides: Mapping[str, str], queue: str, slots: int | None) -> None:
-        self._command = [sys.executable, "-m", "gridyard", "worker", "--queue", queue, "--until-stdin-closes"]
+    def __init__(
+        self, database: Database, settings: Settings, overrides: Mapping[str, str], queue: str, slots: int | None
+    ) -> None:
+        self._database = database
+        # -P: a folder called `jobs` where the user happens to stand is not ours
+        self._command = [sys.executable, "-P", "-m", "gridyard", "worker", "--queue", queue, "--until-stdin-closes"]
         self._command += [] if slots is None else ["--slots", str(slots)]
         self._environment = os.environ | {PREFIX + name.upper(): value for name, value in overrides.items()}
         self._log = log_file(settings)
@@ -100,7 +108,16 @@ class LocalWorker:
             tail = self._log.read_text(errors="replace")[-LOG_TAIL:].strip()
             raise GridyardError(f"the worker died {DEATHS} times in a minute; the end of {self._log}:\n{tail}")
         print(f"the worker died ({_how(self._process.returncode)}); starting it again", file=sys.stderr)
+        self._rescue(self._process.pid)
         self.start()
+
+    def _rescue(self, pid: int) -> None:
+        """Take back what a dead worker held, now: we have seen it die, so its leases need not run out."""
+        # Should the database be away, the scheduler does it later.
+        with contextlib.suppress(DatabaseError), self._database.writing() as session:
+            for worker in register.of_process(session, socket.gethostname(), pid):
+                queue.rescue(session, worker)
+                register.stop(session, worker)
 
     def stop(self) -> None:
         """SIGTERM: its trainers write their last checkpoints and their jobs are given back; killed when it hangs."""

@@ -1,10 +1,20 @@
-"""Commands that change what a sweep does: cancel and retry (resume is in `work`)."""
+"""Commands that change what a sweep does: pause, cancel and retry (resume is in `work`)."""
 
 import typer
 
 from gridyard.cli.common import Broker, Db, SweepId, connect, with_db
+from jobs.errors import InputError
 
 app = typer.Typer()
+
+
+@app.command()
+def pause(sweep: SweepId, db: Db = None, broker: Broker = None) -> None:
+    """Start no more jobs of a sweep; running ones finish."""
+    found = connect(db, broker).sweep(sweep)
+    if not found.pause():
+        raise InputError(f"sweep {sweep} is {found.status().state}; only an open sweep can be paused")
+    typer.echo(f"sweep {sweep} is paused; {with_db(f'gridyard resume {sweep}', db)} carries it on")
 
 
 @app.command()

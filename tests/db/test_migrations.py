@@ -28,6 +28,10 @@ def test_the_migrations_make_the_tables_that_the_models_describe(empty: Database
     assert differences == []
 
 
+def test_the_newest_migration_is_the_one_the_code_asks_for() -> None:
+    assert [path.name[:4] for path in sorted((migrate.MIGRATIONS / "versions").glob("[0-9]*.py"))][-1] == migrate.NEWEST
+
+
 def test_an_empty_database_is_made_ready_and_a_ready_one_left_alone(empty: Database) -> None:
     migrate.prepare(empty)
     assert migrate.upgrade(empty) is False
