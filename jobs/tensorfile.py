@@ -10,13 +10,13 @@ from torch import Tensor, uint8
 from jobs.errors import CheckpointDamaged
 from jobs.spec import Json
 
-_KEY = "gridyard"  # of the header's metadata; one key only, so that equal contents give equal bytes
+_KEY = "gridyard"  # of the header's metadata; one key only: safetensors writes several in any order
 
 
 def pack(tensors: dict[str, Tensor], facts: Json) -> bytes:
     """One file's bytes. `facts` may hold NaN and infinity."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(facts)
+    text = json.dumps(facts, sort_keys=True)  # PostgreSQL reorders keys, and equal contents must give equal bytes
     header = json.dumps({"checksum": checksum(tensors, text), "facts": text})
     return safetensors.torch.save(tensors, metadata={_KEY: header})
 

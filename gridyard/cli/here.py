@@ -28,10 +28,10 @@ def finish(sweep: "Sweep", slots: int | None, resume: str) -> None:
     try:
         with local.workers(sweep, slots) as tend:
             status = progress.follow(sweep.status, tend=tend)
+            print_end(sweep)  # now: the worker takes some seconds to stop
     except KeyboardInterrupt:
         typer.echo(f"\nstopped; sweep {sweep.id} stays in the database. Carry it on with\n  {resume}", err=True)
         raise
-    print_end(sweep)
     if failed := status.jobs["failed"]:
         raise JobsFailed(f"{failed} of {status.total} jobs failed; `gridyard retry {sweep.id}` tries them again")
 

@@ -1,93 +1,19 @@
 """`gridyard run` from a grid file to a leaderboard, undisturbed and disturbed: the same numbers, to the last digit."""
 
-import json
 import os
 import signal
-import sqlite3
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-# Long enough to be disturbed in the middle, short enough to wait for.
-GRID = "name: small\ntask: iris\ngrid: {lr: [0.003, 0.01], dropout: [0.0, 0.2]}\nseeds: 2\nepochs: 150\n"
+from tests.folders import Folder, is_gone, wait_until
+
 DIVERGING = """
 name: mixed
 task: sine
 cells: [{lr: 0.05, degree: 3}, {lr: 100.0, degree: 9, optimizer: sgd}]
 epochs: 20
 """
-
-
-class Folder:
-    """A user's folder with an embedded database."""
-
-    def __init__(self, path: Path) -> None:
-        path.mkdir()
-        (path / "grid.yaml").write_text(GRID)
-        self.path = path
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("GRIDYARD_")}
-        self.environment |= {"GRIDYARD_CHECKPOINT_SECONDS": "0", "GRIDYARD_LEASE_SECONDS": "3"}
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "gridyard", *words]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self.path, env=self.environment, stdout=pipe, stderr=pipe, text=True)
-
-    def gridyard(self, *words: str) -> subprocess.CompletedProcess[str]:
-        process = self.start(*words)
-        out, err = process.communicate(timeout=240)
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
-
-    def json(self, *words: str) -> Any:
-        return json.loads(self.gridyard(*words, "--json").stdout)
-
-    def numbers(self) -> list[dict[str, Any]]:
-        """What must not depend on disturbances: the whole leaderboard but for times and the order of equal scores."""
-        rows = self.json("leaderboard", "1", "--top", "0")
-        same = ("job", "params", "seed", "score", "metrics", "best_epoch", "epochs")
-        return sorted(({name: row[name] for name in same} for row in rows), key=lambda row: int(row["job"]))
-
-    def worker_pid(self) -> int:
-        """Process id of the worker that wrote last in the log."""
-        lines = (self.path / ".gridyard/logs/worker.log").read_text().splitlines()
-        started = [line for line in lines if " INFO workers.main: worker " in line]
-        return int(started[-1].split(" worker ")[1].split(":")[1])
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
-
-
-def some_jobs_are_done(folder: Folder) -> Callable[[], bool]:
-    """True in the middle of the sweep: some jobs done, some not."""
-
-    def look() -> bool:
-        database = folder.path / ".gridyard/gridyard.db"
-        if not (folder.path / ".gridyard/logs/worker.log").exists():  # before it, the tables may not be there
-            return False
-        with closing(sqlite3.connect(database)) as connection:
-            (done,) = connection.execute("SELECT count(*) FROM jobs WHERE state = 'succeeded'").fetchone()
-        assert done < 8, "the sweep ended before it could be disturbed"
-        return bool(done)
-
-    return look
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +57,7 @@ def test_the_best_model_of_a_run_loads_and_takes_raw_rows(undisturbed: Folder, m
 def test_ctrl_c_leaves_a_sweep_that_resume_carries_on(undisturbed: Folder, tmp_path: Path) -> None:
     folder = Folder(tmp_path / "ctrl_c")
     running = folder.start("run", "grid.yaml", "--workers", "2")
-    wait_until(some_jobs_are_done(folder))
+    folder.wait_for_the_middle()
     worker = folder.worker_pid()
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=60)
@@ -149,7 +75,7 @@ def test_a_worker_killed_in_the_middle_is_started_again_and_changes_no_number(
 ) -> None:
     folder = Folder(tmp_path / "killed")
     running = folder.start("run", "grid.yaml", "--workers", "2")
-    wait_until(some_jobs_are_done(folder))
+    folder.wait_for_the_middle()
     os.kill(folder.worker_pid(), signal.SIGKILL)
     _, errors = running.communicate(timeout=240)
     assert running.returncode == 0, errors
@@ -160,7 +86,7 @@ def test_a_worker_killed_in_the_middle_is_started_again_and_changes_no_number(
 def test_a_run_that_is_killed_takes_its_worker_with_it(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "orphan")
     running = folder.start("run", "grid.yaml", "--workers", "2")
-    wait_until(some_jobs_are_done(folder))
+    folder.wait_for_the_middle()
     worker = folder.worker_pid()
     running.kill()
     running.communicate()
