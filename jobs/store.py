@@ -13,13 +13,14 @@ from uuid import uuid4
 import fsspec
 
 from jobs.errors import StoreError
+from jobs.urls import masked
 
 
 class Store:
     """The files under one URL. Any method may raise StoreError: a wrong path, a missing file, a failing backend."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url = url  # with its password, so never in a message
         with self._errors("open", ""):
             self._files, self._root = fsspec.core.url_to_fs(url)
         self.is_local = "file" in self._files.protocol
@@ -44,36 +45,24 @@ class Store:
         with self._errors("look for", path):
             return bool(self._files.isfile(full))
 
-    def delete(self, prefix: str) -> None:
-        """Remove a file, or a folder with all in it; nothing there is no error."""
-        full = self._full(prefix)
-        with self._errors("delete", prefix):
-            if self._files.exists(full):
-                self._files.rm(full, recursive=True)
-
-    def local(self, path: str) -> Path | None:
-        """Where the file lies on this machine; None when the store is remote."""
-        full = self._full(path)
-        return Path(full) if self.is_local else None
-
     def _full(self, path: str) -> str:
         parts = path.split("/")
         if not path or "\\" in path or "\0" in path or re.match(r"[A-Za-z]:", path) or {"", ".", ".."} & set(parts):
             raise StoreError(f"store path {path!r}: give a relative path like '7/1/last.safetensors', without '..'")
         full = f"{self._root.rstrip('/')}/{path}"
         if self.is_local and not Path(full).resolve().is_relative_to(Path(self._root).resolve()):
-            raise StoreError(f"store path {path!r}: a link leads out of the store {self.url}")
+            raise StoreError(f"store path {path!r}: a link leads out of the store {masked(self.url)}")
         return full
 
     @contextmanager
     def _errors(self, action: str, path: str) -> Iterator[None]:
+        place = f"store {masked(self.url)}: could not {action} {path!r}"
         try:
             yield
         except FileNotFoundError as error:
-            raise StoreError(f"store {self.url}: could not {action} {path!r}: there is no such file") from error
+            raise StoreError(f"{place}: there is no such file") from error
         except Exception as error:  # each backend raises its own kinds
-            reason = f"{type(error).__name__}: {error}"
-            raise StoreError(f"store {self.url}: could not {action} {path!r}: {reason}") from error
+            raise StoreError(f"{place}: {type(error).__name__}: {masked(str(error))}") from error
 
 
 def replace(path: Path, content: bytes) -> None:
