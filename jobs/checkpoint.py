@@ -6,6 +6,7 @@ import logging
 import time
 from dataclasses import asdict
 
+import torch
 from torch import Tensor
 
 from jobs import optimizers, tensorfile
@@ -14,7 +15,7 @@ from jobs.row import Best, Row
 from jobs.spec import EpochReport, Json
 from jobs.store import Store
 
-FORMAT = "gridyard checkpoint 1"
+FORMAT = "gridyard checkpoint 2"
 logger = logging.getLogger(__name__)
 
 
@@ -46,7 +47,12 @@ def resume(row: Row, store: Store) -> None:
 def dump(row: Row) -> bytes:
     """The checkpoint's bytes."""
     assert row.best is not None  # an epoch that did not diverge has a best
-    groups = {"net": row.net.state_dict(), "best": row.best.weights, "optimizer": optimizers.tensors(row.optimizer)}
+    groups = {
+        "net": row.net.state_dict(),
+        "best": row.best.weights,
+        "optimizer": optimizers.tensors(row.optimizer),
+        "history": columns(row.history),
+    }
     facts = {
         "format": FORMAT,
         "key": row.spec.key,
@@ -54,7 +60,7 @@ def dump(row: Row) -> bytes:
         "best": {"epoch": row.best.epoch, "metrics": row.best.metrics},
         "lr": row.lr.state(),
         "stopper": row.stopper.state(),
-        "history": [[report.metrics, report.seconds] for report in row.history],
+        "metrics": list(row.history[0].metrics),  # in the order of a report
     }
     tensors = {f"{group}/{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
     return tensorfile.pack(tensors, facts)
@@ -74,9 +80,22 @@ def restore(row: Row, content: bytes, name: str) -> None:
     row.best = Best(weights=weights, **facts["best"])
     row.lr.restore(facts["lr"])
     row.stopper.restore(facts["stopper"])
-    row.history = [
-        EpochReport(job=row.spec.job, epoch=epoch, metrics=metrics, seconds=seconds)
-        for epoch, (metrics, seconds) in enumerate(facts["history"], start=1)
+    row.history = reports(row.spec.job, group(tensors, "history"), facts["metrics"])
+
+
+def columns(history: list[EpochReport]) -> dict[str, Tensor]:
+    """A history by column, each (epochs,) float64: exact, and in a long job too much for the header's JSON."""
+    lists = {name: [report.metrics[name] for report in history] for name in history[0].metrics}
+    lists["seconds"] = [report.seconds for report in history]
+    return {name: torch.tensor(values, dtype=torch.float64) for name, values in lists.items()}
+
+
+def reports(job: int, table: dict[str, Tensor], metrics: list[str]) -> list[EpochReport]:
+    """The history whose `columns` these are."""
+    rows = zip(*(table[name].tolist() for name in metrics), strict=True)
+    return [
+        EpochReport(job=job, epoch=epoch, metrics=dict(zip(metrics, values, strict=True)), seconds=seconds)
+        for epoch, (values, seconds) in enumerate(zip(rows, table["seconds"].tolist(), strict=True), start=1)
     ]
 
 
@@ -92,8 +111,9 @@ def refuse_foreign(row: Row, tensors: dict[str, Tensor], facts: Json, name: str)
 
 
 def identity(row: Row) -> str:
-    """Digest of all that a job's numbers follow from: its spec, without the row ids of this database, and its data."""
-    facts = {**asdict(row.spec), "job": None, "sweep": None, "data": row.problem.fingerprint}
+    """Digest of all that a job's numbers follow from: its spec, without the row ids of this database, its data, its
+    metrics: an epoch of a version that measured others is no part of this history."""
+    facts = {**asdict(row.spec), "job": None, "sweep": None, "data": row.problem.fingerprint, "metrics": row.metrics}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

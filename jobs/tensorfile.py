@@ -14,10 +14,10 @@ _KEY = "gridyard"  # of the header's metadata; one key only: safetensors writes 
 
 
 def pack(tensors: dict[str, Tensor], facts: Json) -> bytes:
-    """One file's bytes. `facts` may hold NaN and infinity."""
+    """One file's bytes. `facts` may hold NaN and infinity, and are to be few: safetensors takes 100 MB of header."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(facts, sort_keys=True)  # PostgreSQL reorders keys, and equal contents must give equal bytes
-    header = json.dumps({"checksum": checksum(tensors, text), "facts": text})
+    text = encoded(facts)
+    header = f'{{"checksum": "{checksum(tensors, text)}", "facts": {text}}}'
     return safetensors.torch.save(tensors, metadata={_KEY: header})
 
 
@@ -32,13 +32,17 @@ def unpack(content: bytes, name: str) -> tuple[dict[str, Tensor], Json]:
         tensors = {key: tensor.clone() for key, tensor in safetensors.torch.load(content).items()}
         length = int.from_bytes(content[:8], "little")
         header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_KEY])
-        whole = header["checksum"] == checksum(tensors, header["facts"])
-        facts: Json = json.loads(header["facts"])
+        facts: Json = header["facts"]
+        whole = header["checksum"] == checksum(tensors, encoded(facts))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointDamaged(f"{name} is no whole file of Gridyard: {error}") from error
     if not whole:
         raise CheckpointDamaged(f"{name} is damaged: its checksum does not fit")
     return tensors, facts
+
+
+def encoded(facts: Json) -> str:
+    return json.dumps(facts, sort_keys=True)  # PostgreSQL reorders keys, and equal contents must give equal bytes
 
 
 def checksum(tensors: dict[str, Tensor], text: str) -> str:
