@@ -10,14 +10,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from jobs.errors import Problem, SweepFileError
-from scheduler.places import Path, Position, in_text
+from scheduler.places import Path, Position, in_text, key_name
+from scheduler.plain import MAX_DEPTH, TOO_DEEP
 
 MAX_VALUES = 5_000_000  # aliases of aliases of aliases (&a, *a) grow without end
-MAX_DEPTH = 32
-TOO_DEEP = "is nested too deeply; a sweep needs no more than a few levels"
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class _YamlReader:
             raise NotReadable(f"has more than {MAX_VALUES} values", _position(node.start_mark))
         if len(path) > MAX_DEPTH:
             raise NotReadable(TOO_DEEP, _position(node.start_mark))
+        self._refuse_tag(node)
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
@@ -81,6 +81,16 @@ class _YamlReader:
             return self.yaml.constructor.construct_object(node, deep=True)
         except ValueError as error:
             raise NotReadable(f"has a value that cannot be read: {error}", _position(node.start_mark)) from None
+
+    def _refuse_tag(self, node: Node) -> None:
+        """A tag may say that `foo` is a boolean: what a value is, its own look tells."""
+        plain = isinstance(node, ScalarNode) and node.style is None
+        tag = str(node.tag)
+        if tag != str(self.yaml.resolver.resolve(type(node), node.value, (plain, not plain))):
+            shown = tag.replace("tag:yaml.org,2002:", "!!")
+            raise NotReadable(
+                f"has the tag {shown}; leave it out, and put a text in quotes", _position(node.start_mark)
+            )
 
     def _mapping(self, node: MappingNode, path: Path) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
@@ -92,9 +102,9 @@ class _YamlReader:
             merge = key_node.tag == "tag:yaml.org,2002:merge"  # YAML 1.1's; an unknown key like any other here
             key = key_node.value if merge else self.value(key_node, path)
             if key in result:
-                self.twice.append(((*path, str(key)), first[key], position))
+                self.twice.append(((*path, key_name(key)), first[key], position))
             first[key] = position
-            result[key] = self.value(value_node, (*path, str(key)))
+            result[key] = self.value(value_node, (*path, key_name(key)))
         return result
 
 

@@ -1,7 +1,9 @@
 """Where things stand in a sweep file, and the problems found there."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jobs.errors import Problem, SweepFileError
 
@@ -15,6 +17,11 @@ def dotted(path: Path) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
+
+
+def key_name(key: Any) -> str:
+    """A key as a sweep file says it: true, not True."""
+    return json.dumps(key) if key is None or isinstance(key, bool) else str(key)
 
 
 def in_text(position: Position) -> str:
@@ -69,9 +76,12 @@ class Problems:
         Raises:
             SweepFileError: there are problems; it has all of them, in the order of the file.
         """
-        if self._found:
-            ordered = sorted(self._found.values(), key=lambda found: found[0])
-            raise SweepFileError(self.source, [problem for _, problem in ordered])
+        if problems := self.in_order():
+            raise SweepFileError(self.source, problems)
+
+    def in_order(self) -> list[Problem]:
+        """All of them, in the order of the file."""
+        return [problem for _, problem in sorted(self._found.values(), key=lambda found: found[0])]
 
 
 def printable(text: str) -> str:

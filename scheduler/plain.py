@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from datetime import date, time
 from typing import Any
 
-from scheduler.places import Path, Problems
+from scheduler.places import Path, Problems, key_name
 from scheduler.wording import given
 
 MAX_DEPTH = 32
+TOO_DEEP = "is nested too deeply; a sweep needs no more than a few levels"
 MAX_INT = 2**63 - 1  # what a column of the database holds
 
 
 def plain(value: Any, problems: Problems, path: Path = ()) -> Any:
     """A copy made of dict, list, str, int, float, bool and None; what is something else becomes None and a problem."""
     if len(path) > MAX_DEPTH:
-        problems.add(path, "is nested too deeply; a sweep needs no more than a few levels")
+        problems.add(path, TOO_DEEP)
         return None
     if isinstance(value, Mapping):
         return _mapping(value, problems, path)
@@ -32,9 +33,9 @@ def plain(value: Any, problems: Problems, path: Path = ()) -> Any:
 def _mapping(value: Mapping[Any, Any], problems: Problems, path: Path) -> dict[str, Any]:
     result = {}
     for key, item in value.items():
-        name = str(key)
+        name = key_name(key)
         if not isinstance(key, str):
-            problems.add((*path, name), f"the key {given(key)} is not a text; put it in quotes", at_key=True)
+            problems.add((*path, name), f"the key {name} is not a text; put it in quotes", at_key=True)
         if refused := _refused(name):
             problems.add((*path, name), refused, at_key=True)
         else:

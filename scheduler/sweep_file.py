@@ -30,7 +30,7 @@ def read(path: Path, sets: Sequence[str] = ()) -> SweepSpec:
         document = _parser(path)(_text(path))
     except NotReadable as error:
         raise error.as_error(source) from None
-    return _spec(document, source, sets, path.stem if path.stem.isprintable() else None, None)
+    return _spec(document, source, sets, path.stem, None)
 
 
 def parse(data: Mapping[str, Any], source: str = "sweep", *, max_cells: int | None = None) -> SweepSpec:
@@ -38,7 +38,7 @@ def parse(data: Mapping[str, Any], source: str = "sweep", *, max_cells: int | No
 
     Args:
         source: what a message calls it.
-        max_cells: the most jobs it may have; None: the setting `max_cells`.
+        max_cells: the most cells it may have; None: the setting `max_cells`.
 
     Raises:
         SweepFileError: it is wrong; the error has every problem with its path.

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 Name = Annotated[str, Field(pattern=r"^\P{C}+$", max_length=200, description="1 to 200 printable characters")]
 Queue = Annotated[
@@ -54,3 +54,12 @@ class SweepKeys(_Keys):
     resources: ResourceKeys = ResourceKeys()
     queue: Queue | None = None  # None: by the resources
     time_limit: float | None = Field(None, gt=0)
+
+
+def is_name(text: str | None) -> bool:
+    """Whether a sweep may be called so."""
+    try:
+        TypeAdapter(Name).validate_python(text)
+    except ValidationError:
+        return False
+    return True

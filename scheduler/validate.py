@@ -6,14 +6,15 @@ from pydantic import ValidationError
 
 from jobs.catalogue import TASKS, Task
 from jobs.spec import EarlyStopping, Json, Objective, SweepSpec
-from scheduler import grid as cells_of
+from scheduler.grid import product_size
 from scheduler.params import Params
 from scheduler.places import Path, Problems
-from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, SweepKeys
+from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, SweepKeys, is_name
 from scheduler.wording import explain, given, listed, suggestion
 
 HIGHER_IS_BETTER = frozenset({"accuracy", "r2"})
 MAX_SEEDS = 10_000
+JOBS_PER_CELL = 10  # a sweep has at most so many jobs for each cell that it may have
 MAX_SEED = 2**32 - 1  # what NumPy's and scikit-learn's generators take
 
 
@@ -37,7 +38,7 @@ def validate(data: Json, problems: Problems, default_name: str | None, max_cells
     assert task is not None  # an unknown task is a problem
     effective = params.defaults() | fixed
     return SweepSpec(
-        name=keys.name or default_name or task.name,
+        name=keys.name or (default_name if is_name(default_name) else None) or task.name,
         task=task.name,
         grid=grid,
         cells=cells,
@@ -178,8 +179,13 @@ def _check_metric(path: Path, metric: str, task: Task, problems: Problems) -> No
 def _check_size(
     grid: dict[str, list[Any]], cells: list[Json], seeds: list[int], max_cells: int, problems: Problems
 ) -> None:
-    number = cells_of.product_size(grid) if not cells else len(cells)
-    if number * len(seeds) > max_cells:
-        message = f"{number:,} cells x {len(seeds):,} seeds = {number * len(seeds):,} jobs; allowed are {max_cells:,}"
-        where = "grid" if grid else "cells" if cells else "seeds"
-        problems.add((where,), f"{message} (setting GRIDYARD_MAX_CELLS)", at_key=True)
+    number = product_size(grid) if not cells else len(cells)
+    jobs, max_jobs = number * len(seeds), JOBS_PER_CELL * max_cells
+    where = "grid" if grid else "cells" if cells else "seeds"
+    if number > max_cells:
+        message = f"{number:,} cells; allowed are {max_cells:,} (setting GRIDYARD_MAX_CELLS)"
+        problems.add((where,), message, at_key=True)
+    elif jobs > max_jobs:
+        message = f"{number:,} cells x {len(seeds):,} seeds = {jobs:,} jobs; allowed are {max_jobs:,}"
+        reason = f"{JOBS_PER_CELL} for each cell of the setting GRIDYARD_MAX_CELLS"
+        problems.add((where,), f"{message} ({reason})", at_key=True)

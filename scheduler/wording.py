@@ -31,18 +31,18 @@ class Wrong:
 def explain(model: type[BaseModel], error: ValidationError, unknown: str) -> Iterator[Wrong]:
     """Each problem in words; `unknown` begins the message about a name at the top: "there is no key"."""
     for found in error.errors(include_url=False):
-        path, schema = _follow(_schema(model), found["loc"])
+        path, schema = _follow(schema_of(model), found["loc"])
         given_value = found["input"]
         match found["type"]:
             case "extra_forbidden":
                 *parent, name = path
-                known = _follow(_schema(model), found["loc"][:-1])[1].get("properties", {})
+                known = narrow(_follow(schema_of(model), found["loc"][:-1])[1]).get("properties", {})
                 start = f'{parent[-1]} has no key "{name}"' if parent else f'{unknown} "{name}"'
                 yield Wrong(path, f"{start}{suggestion(name, known)}Allowed: {listed(known)}", at_key=True)
             case "missing":
                 yield Wrong(path, f"is missing; allowed is {allowed(schema)}")
             case "union_tag_invalid":
-                union = _narrow(schema)["discriminator"]
+                union = narrow(schema)["discriminator"]
                 key = union["propertyName"]
                 yield Wrong((*path, key), not_one_of(given_value[key], union["mapping"]))
             case _:
@@ -120,7 +120,7 @@ def _names(schema: Schema) -> list[str]:
 
 
 @cache
-def _schema(model: type[BaseModel]) -> Schema:
+def schema_of(model: type[BaseModel]) -> Schema:
     """The model's JSON schema with every reference replaced by what it refers to."""
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
@@ -144,7 +144,7 @@ def _schema(model: type[BaseModel]) -> Schema:
 
 def field_schema(model: type[BaseModel], name: str) -> Schema:
     """The rule of one field, for `allowed` and `refusal`."""
-    schema: Schema = _schema(model)["properties"][name]
+    schema: Schema = schema_of(model)["properties"][name]
     return schema
 
 
@@ -152,7 +152,7 @@ def _follow(schema: Schema, loc: tuple[int | str, ...]) -> tuple[Path, Schema]:
     """Path and rule at a pydantic location, which also names the member of a union that was tried."""
     path: list[str | int] = []
     for part in loc:
-        schema = _narrow(schema)
+        schema = narrow(schema)
         if "discriminator" in schema:
             schema = schema["discriminator"]["mapping"].get(part, {})
         elif schema.get("type") == "array" and isinstance(part, int):
@@ -166,7 +166,7 @@ def _follow(schema: Schema, loc: tuple[int | str, ...]) -> tuple[Path, Schema]:
     return tuple(path), schema
 
 
-def _narrow(schema: Schema) -> Schema:
+def narrow(schema: Schema) -> Schema:
     """The rule without "or null"."""
     options = [option for option in schema.get("anyOf", []) if option.get("type") != "null"]
     return options[0] if len(options) == 1 else schema

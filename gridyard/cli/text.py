@@ -122,10 +122,9 @@ def task(described: dict[str, Any]) -> str:
         ("objective", f"{described['objective']['metric']} ({described['objective']['mode']})"),
         ("epochs", str(described["epochs"])),
     ]
-    columns = ("name", "type", "default", "allowed", "description")
+    columns = ("name", "default", "allowed", "description")  # what is allowed names the type
     rows = [
-        [one["name"], one["type"], parameter(one["default"]), one["allowed"], one["description"]]
-        for one in described["parameters"]
+        [one["name"], parameter(one["default"]), one["allowed"], one["description"]] for one in described["parameters"]
     ]
     return f"{_pairs(head)}\n\n{table(columns, rows)}"
 

@@ -95,14 +95,14 @@ def test_a_task_is_described_with_types_defaults_and_ranges() -> None:
         "name": "lr",
         "type": "number",
         "default": 0.01,
-        "allowed": "> 0, ≤ 100",
+        "allowed": "a number, above 0 and at most 100",
         "description": "learning rate",
     }
     assert described["hidden"]["type"] == "list of integers"
-    assert described["hidden"]["allowed"] == "≤ 32 values, each ≥ 1, ≤ 65536"
+    assert described["hidden"]["allowed"] == "a list of at most 32 values, each a whole number from 1 to 65,536"
     assert described["clip_norm"]["type"] == "number or null"
-    assert described["optimizer"]["allowed"] == "sgd, adam, adamw, rmsprop"
-    assert described["scheduler"]["allowed"] == "name: cosine, one_cycle, plateau, step"
+    assert described["optimizer"]["allowed"] == "sgd, adam, adamw or rmsprop"
+    assert described["scheduler"]["allowed"] == "{name: cosine | one_cycle | plateau | step, …} or null"
     assert described["scheduler.gamma (step)"]["default"] == 0.5
 
 

@@ -137,6 +137,11 @@ def test_the_name_is_the_files_own_when_none_is_given(tmp_path: Path) -> None:
     assert read_text(tmp_path, "task: iris", "first try.yaml").name == "first try"
 
 
+@pytest.mark.parametrize("stem", ["x" * 201, "bell\a"], ids=["too long", "not printable"])
+def test_a_files_name_that_no_sweep_may_have_gives_way_to_the_tasks(tmp_path: Path, stem: str) -> None:
+    assert read_text(tmp_path, "task: iris", f"{stem}.yaml").name == "iris"
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_every_parameter_of_every_task_has_a_default_that_a_grid_may_name(task: str) -> None:
     for name, value in TASKS[task].params().model_dump(mode="json").items():

@@ -78,6 +78,18 @@ WRONG = {
         "task: iris\nearly_stopping: {monitor: test_loss}\n",
         ['early_stopping.monitor: was given "test_loss", but a test metric that chooses is no test any more'],
     ),
+    "unknown key of the early stopping": (
+        "task: iris\nearly_stopping: {patiance: 3}\n",
+        [
+            "line 2, column 18, early_stopping.patiance: "
+            'early_stopping has no key "patiance"; did you mean "patience"? '
+            "Allowed: monitor, mode, patience, min_delta"
+        ],
+    ),
+    "unknown key of the objective": (
+        "task: iris\nobjective: {metrik: val_loss}\n",
+        ['objective has no key "metrik"; did you mean "metric"? Allowed: metric, mode'],
+    ),
     "unknown mode": (
         "task: iris\nobjective: {metric: val_loss, mode: minimum}\n",
         ['line 2, column 37, objective.mode: was given "minimum"; allowed is max, min or null'],
@@ -178,6 +190,10 @@ WRONG = {
         ["line 4, column 1, epochs: this key stands twice, first in line 2; keep one of them"],
     ),
     "key that is no text": ("task: iris\ngrid: {1: [2]}\n", ["line 2, column 8, grid.1: the key 1 is not a text"]),
+    "key that is a boolean": (
+        "task: iris\ngrid: {true: [2]}\n",
+        ["line 2, column 8, grid.true: the key true is not a text; put it in quotes"],
+    ),
     "number too large": ("task: iris\nseeds: 99999999999999999999\n", ["seeds: is a whole number too large to store"]),
     "name that cannot be stored": (
         'task: iris\nname: "a\\0"\n',
@@ -189,7 +205,16 @@ WRONG = {
     "no time": ("task: iris\ntime_limit: 0\n", ["time_limit: was given 0; allowed is a number, above 0 or null"]),
     "not YAML": ("task: iris\ngrid: {lr: [0.1, 0.2}\n", ["line 2, column 21: is not YAML: expected ',' or ']'"]),
     "two documents": ("task: iris\n---\ntask: digits\n", ["line 2, column 1: is not YAML", "another document"]),
-    "tag of another program": ("task: !!python/name:os.system iris\n", ["line 1, column 7: is not YAML", "python"]),
+    "tag of another program": (
+        "task: !!python/name:os.system iris\n",
+        ["line 1, column 7: has the tag !!python/name:os.system"],
+    ),
+    "tag of a value it does not fit": (
+        "task: iris\nfixed: {nesterov: !!bool foo}\n",
+        ["line 2, column 19: has the tag !!bool; leave it out, and put a text in quotes"],
+    ),
+    "tag of an empty value": ("task: iris\nepochs: !!int ''\n", ["line 2, column 9: has the tag !!int; leave it out"]),
+    "tag of a list": ("task: iris\nseeds: !mine [1]\n", ["line 2, column 8: has the tag !mine; leave it out"]),
     "list as a key": ("task: iris\n? [1, 2]\n: 3\n", ["line 2, column 3: has a key that is a list or an object"]),
     "alias of itself": ("task: iris\nfixed: &a {lr: *a}\n", ["line 2, column 8: is nested too deeply"]),
     "nested without end": ("task: " + "[" * 5000, ["is nested too deeply; a sweep needs no more than a few levels"]),
@@ -295,20 +320,21 @@ def test_a_file_that_is_not_utf8_says_in_which_line(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_grid_of_too_many_jobs_is_refused_before_it_is_expanded() -> None:
+def test_a_grid_of_too_many_cells_is_refused_before_it_is_expanded() -> None:
     grid = {name: list(range(1, 10_001)) for name in ("batch_size", "warmup_epochs", "split_seed")}
     with pytest.raises(SweepFileError) as caught:
         parse({"task": "iris", "grid": grid, "seeds": 2})
-    assert "grid: 1,000,000,000,000 cells x 2 seeds = 2,000,000,000,000 jobs; allowed are 1,000,000" in str(
-        caught.value
-    )
+    message = "grid: 1,000,000,000,000 cells; allowed are 1,000,000 (setting GRIDYARD_MAX_CELLS)"
+    assert message in str(caught.value)
 
 
-def test_the_limit_of_jobs_counts_seeds() -> None:
+def test_the_limit_counts_cells_and_jobs_up_to_ten_for_each_cell() -> None:
     sweep: dict[str, Any] = {"task": "iris", "grid": {"lr": [0.1, 0.2]}}
-    assert len(parse(sweep | {"seeds": 5}, max_cells=10).seeds) == 5
-    with pytest.raises(SweepFileError, match="2 cells x 6 seeds = 12 jobs; allowed are 10"):
-        parse(sweep | {"seeds": 6}, max_cells=10)
+    assert len(parse(sweep | {"seeds": 10}, max_cells=2).seeds) == 10
+    with pytest.raises(SweepFileError, match=r"grid: 2 cells; allowed are 1 \(setting GRIDYARD_MAX_CELLS\)"):
+        parse(sweep, max_cells=1)
+    with pytest.raises(SweepFileError, match=r"2 cells x 11 seeds = 22 jobs; allowed are 20 \(10 for each cell"):
+        parse(sweep | {"seeds": 11}, max_cells=2)
 
 
 def test_a_wrong_set_names_itself_and_not_a_line_of_the_file(tmp_path: Path) -> None:
