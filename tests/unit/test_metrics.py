@@ -8,6 +8,7 @@ from torch import nn
 from jobs import losses
 from jobs.catalogue import TASKS
 from jobs.metrics import METRICS
+from jobs.row import numbers
 
 GENERATOR = torch.Generator().manual_seed(0)
 VALUES = torch.randn(50, 1, generator=GENERATOR)
@@ -30,7 +31,18 @@ def test_a_metric_of_values_is_that_of_scikit_learn(name: str, reference: object
 
 def test_accuracy_is_that_of_scikit_learn() -> None:
     expected = sklearn.metrics.accuracy_score(CLASSES.numpy(), LOGITS.argmax(1).numpy())
-    assert METRICS["accuracy"](LOGITS, CLASSES).item() == pytest.approx(expected)
+    assert METRICS["accuracy"](LOGITS, CLASSES).item() == expected
+
+
+@pytest.mark.parametrize("right", [0, 1, 28, 29, 30])
+def test_accuracy_is_the_exact_quotient(right: int) -> None:
+    """29 of 30 reads 0.9666666666666667, also after it travelled with a loss of float32."""
+    logits = torch.eye(2)[(torch.arange(30) < right).long()]  # class 1 for the first, class 0 for the others
+    accuracy = METRICS["accuracy"](logits, torch.ones(30, dtype=torch.int64))
+    assert numbers({"val": {"loss": torch.tensor(0.1), "accuracy": accuracy}}) == {
+        "val_loss": torch.tensor(0.1).item(),
+        "val_accuracy": right / 30,
+    }
 
 
 def test_every_metric_of_the_catalogue_is_there() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import StandardScaler
 
 from jobs import artifact, tasks, tensorfile
@@ -148,8 +149,7 @@ class TestModelFiles:
             predictions = model(rows)
         if table.classes:
             assert predictions.shape == (len(test), len(table.classes))
-            accuracy = (predictions.argmax(1) == truth).float().mean().item()
-            assert accuracy == result.metrics["test_accuracy"]
+            assert accuracy_score(truth, predictions.argmax(1)) == result.metrics["test_accuracy"]
         else:
             mse = (predictions[:, 0] - truth).square().mean().item()
             assert mse == pytest.approx(result.metrics["test_mse"], rel=1e-4)
