@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from jobs import optimizers, tensorfile
-from jobs.errors import CheckpointDamaged
+from jobs.errors import CheckpointDamaged, StoreError
 from jobs.row import Best, Row
 from jobs.spec import EpochReport, Json
 from jobs.store import Store
 
 FORMAT = "gridyard checkpoint 2"
+WARNING_SECONDS = 60.0  # between two warnings of a job whose checkpoints cannot be written
 logger = logging.getLogger(__name__)
 
 
@@ -24,8 +25,16 @@ def path(job: int, attempt: int) -> str:
 
 
 def save(row: Row, store: Store) -> None:
-    """Write `last` of this attempt, whole or not at all."""
-    store.write(path(row.spec.job, row.assignment.attempt), dump(row))
+    """Write `last` of this attempt, whole or not at all.
+
+    A store that fails is only warned of: the training goes on, and the next attempt starts from an older checkpoint.
+    """
+    try:
+        store.write(path(row.spec.job, row.assignment.attempt), dump(row))
+    except StoreError as error:
+        if time.monotonic() - row.warned_at >= WARNING_SECONDS:
+            logger.warning("job %d, epoch %d: no checkpoint: %s", row.spec.job, row.epoch, error)
+            row.warned_at = time.monotonic()
     row.saved_at = time.monotonic()
 
 
@@ -33,12 +42,12 @@ def resume(row: Row, store: Store) -> None:
     """Take up the newest whole checkpoint of this or an earlier attempt; without one the row stays fresh."""
     for attempt in range(row.assignment.attempt, 0, -1):
         name = path(row.spec.job, attempt)
-        if not store.exists(name):
-            continue
         try:
+            if not store.exists(name):
+                continue
             restore(row, store.read(name), name)
-        except CheckpointDamaged as error:
-            logger.warning("%s; looking for an older checkpoint", error)
+        except StoreError as error:  # away, or the file is damaged
+            logger.warning("%s; an older checkpoint is looked for, else job %d starts afresh", error, row.spec.job)
             continue
         row.resumed_from = row.epoch
         return

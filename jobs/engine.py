@@ -10,11 +10,11 @@ from typing import TypeVar
 import torch
 
 from jobs import artifact, checkpoint, devices, environment
-from jobs.errors import Diverged
 from jobs.row import Row, numbers
 from jobs.spec import Answer, Assignment, EpochReport, Failure, Outcome, Stopped, TrainResult
 from jobs.states import FailureReason
 from jobs.store import Store
+from jobs.urls import masked
 
 Report = Callable[[EpochReport], Answer]
 T = TypeVar("T")
@@ -28,6 +28,15 @@ class Options:
     threads: int = 1  # CPU threads
     checkpoint_seconds: float = 2.0  # at least this long between two checkpoints of a job; 0: each epoch
     small_model_bytes: int = 1 << 20  # best models up to this size come with the result, others go to the store
+
+
+def check(options: Options) -> None:
+    """Try the device: `train` takes it for granted, and what it raises ends the process that called it.
+
+    Raises:
+        SettingsError: this machine has no such device, or it does not work; the message lists those there are.
+    """
+    devices.try_out(devices.choose(options.device))
 
 
 def train(assignments: Sequence[Assignment], *, store: Store, options: Options, report: Report) -> Iterator[Outcome]:
@@ -46,7 +55,7 @@ def train(assignments: Sequence[Assignment], *, store: Store, options: Options, 
     A job that fails leaves its siblings alone. What `report` raises is not caught: its caller is gone.
 
     Raises:
-        SettingsError: this machine has no such device.
+        SettingsError: this machine has no such device; see `check`.
     """
     torch.set_num_threads(options.threads)
     device = devices.choose(options.device)
@@ -93,7 +102,7 @@ def settle(row: Row, answer: Answer, store: Store, options: Options) -> Outcome 
 
     # Stop, because it diverged? A checkpoint of that would only diverge again.
     if row.diverged is not None:
-        error = str(Diverged(row.diverged, row.epoch))
+        error = f"{row.diverged} was not finite in epoch {row.epoch}; try a smaller lr or clip_norm"
         return Failure(job=row.spec.job, reason=FailureReason.DIVERGED, error=error, epoch=row.epoch)
 
     # Stop, because it is at its end? Also when it should be given back: what is left takes less than a checkpoint.
@@ -135,6 +144,13 @@ def guarded(assignment: Assignment, epoch: int, action: Callable[[], T]) -> T | 
     """The action's result, or the failure of its job."""
     try:
         return action()
-    except Exception:  # whatever a task or a library raises must not take the siblings along
-        error = traceback.format_exc()
+    except Exception as raised:  # whatever a task or a library raises must not take the siblings along
+        error = told(raised)
     return Failure(job=assignment.spec.job, reason=FailureReason.ERROR, error=error, epoch=epoch)
+
+
+def told(error: Exception) -> str:
+    """The message first, then the traceback, as text that every database takes: no NUL, no half of a character."""
+    message = f"{type(error).__name__}: {error}".removesuffix(": ")
+    text = f"{message}\n\n{''.join(traceback.format_exception(error))}"
+    return masked(text).replace("\0", "").encode(errors="backslashreplace").decode()

@@ -7,10 +7,10 @@
     │   ├── UnknownTask         no such task
     │   └── NotFound            no such sweep or job in this database
     ├── DatabaseError           the database could not be used
+    │   ├── DatabaseAway        it does not answer, or not in time: trying again may help
     │   └── DatabaseOutdated    it needs `gridyard db upgrade`
     ├── StoreError              a file of the store could not be read or written
     │   └── CheckpointDamaged   it is not whole, or belongs to another job
-    ├── Diverged                the loss became NaN or infinite
     └── JobsFailed              work ended with failed jobs; exit code 1
 
 A message says what was given, what is allowed and what to do.
@@ -70,6 +70,10 @@ class DatabaseError(GridyardError):
     """The database could not be used."""
 
 
+class DatabaseAway(DatabaseError):
+    """The database does not answer, or not in time."""
+
+
 class DatabaseOutdated(DatabaseError):
     """The database has an older or newer schema than this version of Gridyard."""
 
@@ -80,14 +84,6 @@ class StoreError(GridyardError):
 
 class CheckpointDamaged(StoreError):
     """A checkpoint is not whole, or belongs to another job."""
-
-
-class Diverged(GridyardError):
-    """The loss became NaN or infinite."""
-
-    def __init__(self, metric: str, epoch: int) -> None:
-        self.metric, self.epoch = metric, epoch
-        super().__init__(f"{metric} was not finite in epoch {epoch}; try a smaller lr or clip_norm")
 
 
 class JobsFailed(GridyardError):

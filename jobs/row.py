@@ -49,7 +49,8 @@ class Row:
         self.best: Best | None = None
         self.history: list[EpochReport] = []
         self.resumed_from = 0
-        self.saved_at = time.monotonic()  # when `last` was written, by this process
+        self.saved_at = time.monotonic()  # when `last` was written, or tried, by this process
+        self.warned_at = -math.inf  # when it was last warned that it could not be written
 
     @property
     def epoch(self) -> int:

@@ -159,7 +159,7 @@ class Failure:
 
     job: int
     reason: FailureReason
-    error: str  # message, and the traceback where there is one
+    error: str  # its first line is the message; below lies the traceback where there is one
     epoch: int = 0  # last one trained
 
 

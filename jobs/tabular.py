@@ -119,7 +119,11 @@ def shares(ends: Tensor, part: float) -> list[int]:
 
 
 def classifier(params: MlpParams, signature: Signature) -> Model:
-    """A multilayer perceptron on standardised columns; predicts logits (B, classes)."""
+    """A multilayer perceptron on standardised columns; predicts logits (B, classes).
+
+    Raises:
+        ValueError: batch_norm, but batches of one row.
+    """
     binary = len(signature.classes) == 2
     return Model(
         signature,
@@ -130,6 +134,8 @@ def classifier(params: MlpParams, signature: Signature) -> Model:
 
 
 def perceptron(params: MlpParams, signature: Signature, outputs: int) -> nn.Sequential:
+    if params.batch_norm and params.hidden and params.batch_size == 1:  # rules of params never cross fields
+        raise ValueError("batch_norm needs batches of at least two rows; given batch_size 1")
     return mlp(
         signature.input_shape[0],
         params.hidden,

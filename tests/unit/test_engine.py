@@ -1,16 +1,19 @@
 """The training loop: against plain PyTorch, one job beside others, and how jobs end."""
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn, optim
 from torch.nn import functional
 
-from jobs.engine import Options, train
-from jobs.errors import SettingsError
+from jobs import devices
+from jobs.engine import Options, check, guarded, train
+from jobs.errors import SettingsError, StoreError
 from jobs.randomness import Purpose, drawn_from, order
 from jobs.row import Row, batch_sizes
 from jobs.spec import Answer, Assignment, EarlyStopping, EpochReport, Failure, JobSpec, Outcome, Stopped, TrainResult
@@ -174,19 +177,35 @@ class TestFailures:
             outcome.job: outcome
             for outcome in train(assignments, store=store, options=Options(device="cpu"), report=go_on)
         }
-        assert "there is no task 'nonsense'" in outcomes[2].error
-        assert "Traceback" in outcomes[3].error
-        assert "more than 1 value per channel" in outcomes[3].error
+        assert outcomes[2].error.startswith("UnknownTask: there is no task 'nonsense'")
+        assert outcomes[3].error.startswith("ValueError: batch_norm needs batches of at least two rows; given batch_s")
         assert [outcomes[job].reason for job in (2, 3, 4)] == ["error", "error", "diverged"]
         (alone,) = train([Assignment(spec=good, attempt=1)], store=store, options=Options(device="cpu"), report=go_on)
         assert without_seconds(outcomes[1].history) == without_seconds(alone.history)
         assert outcomes[1].best == alone.best
 
-    def test_a_store_that_fails_fails_the_job(self, make_spec: MakeSpec, train_one: TrainOne, store: Store) -> None:
-        store.write("1", b"a file where the job's folder should be")
-        outcome = train_one(make_spec(), checkpoint_seconds=0)
-        assert isinstance(outcome, Failure)
-        assert "StoreError" in outcome.error
+    def test_the_first_line_of_an_error_is_its_message_and_the_traceback_lies_below(self, make_spec: MakeSpec) -> None:
+        """Without what PostgreSQL refuses (NUL) and what is no text (half of a character), and without passwords."""
+
+        def fail() -> None:
+            raise ValueError("no file\0 'a\udcff' at ftp://ana:pw@host\nsecond line")
+
+        failure = guarded(Assignment(spec=make_spec(job=3), attempt=1), 4, fail)
+        assert isinstance(failure, Failure)
+        assert (failure.job, failure.reason, failure.epoch) == (3, FailureReason.ERROR, 4)
+        first, second, _, third, *_ = failure.error.splitlines()
+        assert first == r"ValueError: no file 'a\udcff' at ftp://ana:***@host"
+        assert (second, third) == ("second line", "Traceback (most recent call last):")
+        assert "in fail" in failure.error
+        assert "ana:pw" not in failure.error
+
+    def test_an_error_without_a_message_is_named(self, make_spec: MakeSpec) -> None:
+        def fail() -> None:
+            raise AssertionError
+
+        failure = guarded(Assignment(spec=make_spec(), attempt=1), 0, fail)
+        assert isinstance(failure, Failure)
+        assert failure.error.splitlines()[0] == "AssertionError"
 
     def test_what_a_report_raises_ends_the_loop(self, make_spec: MakeSpec, train_one: TrainOne) -> None:
         def broken(report: EpochReport) -> Answer:
@@ -195,9 +214,85 @@ class TestFailures:
         with pytest.raises(BrokenPipeError):
             train_one(make_spec(), answer=broken)
 
-    def test_a_device_that_is_not_there_is_a_wrong_setting(self, make_spec: MakeSpec, train_one: TrainOne) -> None:
-        with pytest.raises(SettingsError, match="cuda:99"):
-            train_one(make_spec(), device="cuda:99")
+    @pytest.mark.parametrize("device", ["cuda:99", "nonsense", "meta"])
+    def test_a_device_that_is_not_there_is_a_wrong_setting(
+        self, make_spec: MakeSpec, train_one: TrainOne, device: str
+    ) -> None:
+        """Said by `check` before any job is taken, and by `train`, with what there is instead."""
+        with pytest.raises(SettingsError, match=f"device '{device}': this machine has only .*cpu; give"):
+            check(Options(device=device))
+        with pytest.raises(SettingsError, match=device):
+            train_one(make_spec(), device=device)
+
+    def test_a_device_that_is_there_is_tried_out(self) -> None:
+        check(Options(device="cpu"))
+        check(Options(device="auto"))
+        with pytest.raises(SettingsError, match="device 'meta' is there but does not work"):
+            devices.try_out(torch.device("meta"))  # as a broken GPU: it takes tensors and computes nothing
+
+
+class TestStoreFails:
+    """A checkpoint is a help: without one a job trains on. A best model that cannot be kept is a failure."""
+
+    @pytest.fixture
+    def away(self, store: Store, tmp_path: Path) -> Store:
+        """Its folder is a file, so that everything fails, also for root."""
+        (tmp_path / "store").write_text("no folder")
+        with pytest.raises(StoreError):
+            store.write("1/1/a", b"x")
+        return store
+
+    def test_a_job_whose_checkpoints_cannot_be_written_ends_as_one_without(
+        self, make_spec: MakeSpec, train_one: TrainOne, away: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        result = train_one(make_spec(epochs=5), checkpoint_seconds=0)
+        (warning,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+        assert warning.startswith("job 1, epoch 1: no checkpoint: store "), "one warning a minute, not one an epoch"
+        undisturbed = train_one(make_spec(epochs=5), checkpoint_seconds=1000)
+        assert without_seconds(result.history) == without_seconds(undisturbed.history)
+
+    def test_it_is_tried_again_when_the_next_is_due(
+        self, make_spec: MakeSpec, train_one: TrainOne, away: Store, tmp_path: Path
+    ) -> None:
+        def back(report: EpochReport) -> Answer:
+            if report.epoch == 3:
+                (tmp_path / "store").unlink()
+            return Answer.GO_ON
+
+        train_one(make_spec(epochs=5), checkpoint_seconds=0, answer=back)
+        assert away.exists("1/1/last.safetensors")
+
+    def test_a_job_is_given_back_all_the_same(
+        self, make_spec: MakeSpec, train_one: TrainOne, away: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        outcome = train_one(make_spec(), answer=lambda report: Answer.GIVE_BACK, checkpoint_seconds=1000)
+        assert outcome == Stopped(job=1, answer=Answer.GIVE_BACK, epoch=1)
+        assert "no checkpoint" in caplog.text
+
+    def test_a_store_that_cannot_be_read_lets_a_job_start_afresh(
+        self, make_spec: MakeSpec, store: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        given = {"options": Options(device="cpu", checkpoint_seconds=1000), "report": go_on}
+        first = Assignment(spec=make_spec(), attempt=1)
+        (_,) = train([first], store=store, options=given["options"], report=lambda report: Answer.GIVE_BACK)
+        assert store.exists("1/1/last.safetensors")
+        (resumed,) = train([replace(first, attempt=2)], store=Unreadable(store.url), **given)
+        assert (resumed.resumed_from, resumed.epochs) == (0, 3)
+        assert caplog.text.count("job 1 starts afresh") == 2, "both attempts' were looked for"
+
+    def test_a_best_model_that_cannot_be_kept_fails_the_job(
+        self, make_spec: MakeSpec, train_one: TrainOne, away: Store
+    ) -> None:
+        outcome = train_one(make_spec(), small_model_bytes=100)
+        assert isinstance(outcome, Failure)
+        assert outcome.error.startswith("StoreError: store ")
+
+
+class Unreadable(Store):
+    """A store that is away."""
+
+    def exists(self, path: str) -> bool:
+        raise StoreError("store s3://yard: no answer")
 
 
 class TestOneJobIsOneRow:

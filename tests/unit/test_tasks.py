@@ -133,6 +133,14 @@ def test_regression_learns_by_each_loss(make_spec: MakeSpec, train_one: TrainOne
     assert result.metrics["test_r2"] > 0.95
 
 
+@pytest.mark.parametrize("task", ["iris", "breast_cancer", "digits"])
+def test_batch_norm_of_single_rows_is_refused_in_words(task: str) -> None:
+    with pytest.raises(ValueError, match="batch_norm needs batches of at least two rows; given batch_size 1"):
+        build(task, batch_norm=True, batch_size=1)
+    build(task, batch_norm=True, batch_size=2)
+    build(task, batch_norm=True, batch_size=1, hidden=[])  # no hidden layer, so nothing is normalised
+
+
 class TestModelFiles:
     @pytest.mark.parametrize("task", TASKS)
     def test_a_file_gives_raw_rows_the_predictions_that_were_scored(
