@@ -1,6 +1,6 @@
 """The register of workers: who is there, and how many slots are idle."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
@@ -12,6 +12,15 @@ from jobs.spec import Json
 
 ALIVE_SECONDS = 30.0  # since the last heartbeat
 KEPT_SECONDS = 7 * 86_400.0  # a worker that stopped stays in the register for so long
+
+
+@dataclass(frozen=True, kw_only=True)
+class LivingWorker:
+    """A worker that gave a sign of life lately, and the process that it is."""
+
+    worker: str
+    host: str | None
+    pid: int | None
 
 
 def register(session: Session, worker: str, queue: str, slots: int, info: Json) -> None:
@@ -47,7 +56,11 @@ def forget_old(session: Session) -> int:
     return execute_update(session, delete(Worker).where(Worker.heartbeat_at < now(-KEPT_SECONDS)))
 
 
-def alive(session: Session, alive_seconds: float = ALIVE_SECONDS) -> Sequence[Worker]:
-    """The living workers, oldest first."""
-    query = select(Worker).where(Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
-    return session.scalars(query.order_by(Worker.started_at)).all()
+def alive(session: Session, queue: str, alive_seconds: float = ALIVE_SECONDS) -> list[LivingWorker]:
+    """The workers of a queue that gave a sign of life lately, oldest first. One that died hard is among them still."""
+    living = (Worker.queue == queue, Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
+    query = select(Worker.id, Worker.info).where(*living).order_by(Worker.started_at, Worker.id)
+    return [
+        LivingWorker(worker=row.id, host=row.info.get("host"), pid=row.info.get("pid"))
+        for row in session.execute(query)
+    ]

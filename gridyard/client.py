@@ -14,6 +14,8 @@ from db.session import Database
 from db.status import FailedJob, SweepStatus
 from jobs import settings
 from jobs.errors import InputError, NotFound, StoreError
+from scheduler.places import Places, Problems
+from scheduler.plain import MAX_INT, plain
 
 if TYPE_CHECKING:
     import pandas
@@ -87,6 +89,7 @@ class Yard:
         Raises:
             NotFound: there is none.
         """
+        _check_id("sweep", sweep)
         found = Sweep(self, sweep)
         found.status()
         return found
@@ -102,6 +105,7 @@ class Yard:
         Raises:
             NotFound: there is none.
         """
+        _check_id("job", job)
         found = Job(self, job)
         found.details()
         return found
@@ -137,11 +141,28 @@ class Yard:
         """
         if by not in ("job", "cell"):
             raise InputError(f"a leaderboard is by job or by cell, not by {by!r}")
-        if top is not None and top < 1:
-            raise InputError(f"top is 1 or more, not {top}")
+        if top is not None and not 1 <= top <= MAX_INT:
+            raise InputError(f"top is a whole number from 1 to {MAX_INT}, not {top}")
+        if sweep is not None:
+            _check_id("sweep", sweep)
+        where = _plain(where or {})
         rank = leaderboard.by_cell if by == "cell" else leaderboard.top
         with self.database.reading() as session:
             return rank(session, sweep=sweep, task=task, metric=metric, where=where, limit=top)
+
+
+def _check_id(kind: str, number: int) -> None:
+    if abs(number) > MAX_INT:  # the database's driver would fail on it
+        raise NotFound(f"there is no {kind} {number}; an id is a whole number of at most {MAX_INT}")
+
+
+def _plain(where: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values of a filter, held to the same rules as those of a sweep."""
+    problems = Problems("where", Places())
+    values: Mapping[str, Any] = plain(where, problems)
+    if found := problems.in_order():
+        raise InputError("\n".join(f"where {problem}" for problem in found))
+    return values
 
 
 class Sweep:
@@ -186,10 +207,11 @@ class Sweep:
         """Its best jobs, or cells, as a table, best first; see `Yard.ranked`."""
         return self.yard.leaderboard(top, by=by, sweep=self.id, where=where)
 
-    def ranked(self, top: int | None = None) -> Sequence[Ranked]:
-        """Its best jobs, best first."""
-        with self.yard.database.reading() as session:
-            return leaderboard.top(session, sweep=self.id, limit=top)
+    def ranked(
+        self, top: int | None = None, *, by: str = "job", where: Mapping[str, Any] | None = None
+    ) -> Sequence[Ranked] | Sequence[RankedCell]:
+        """Its best jobs, or cells, best first; see `Yard.ranked`."""
+        return self.yard.ranked(top, by=by, sweep=self.id, where=where)
 
     def best(self) -> "Job":
         """Its best job so far.
@@ -197,10 +219,15 @@ class Sweep:
         Raises:
             NotFound: no job has succeeded yet.
         """
-        ranked = self.ranked(1)
-        if not ranked:
+        job = self.status().best_job
+        if job is None:
             raise NotFound(f"no job of sweep {self.id} has succeeded yet")
-        return Job(self.yard, ranked[0].job)
+        return Job(self.yard, job)
+
+    def ahead(self) -> dict[int, int]:
+        """The sweeps whose jobs are claimed before its own: id → jobs to be done."""
+        with self.yard.database.reading() as session:
+            return status.ahead(session, self.id)
 
     def failed(self, limit: int = 10) -> list[FailedJob]:
         """Its first failed jobs, with their reasons."""

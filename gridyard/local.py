@@ -30,8 +30,26 @@ LOG_TAIL = 2_000  # characters of its log that are shown when we give up
 
 
 def is_needed(sweep: "Sweep") -> bool:
-    """Whether nobody else would work on this sweep: no broker is set and no worker of its queue lives."""
-    return not sweep.yard.settings.broker and sweep.status().workers == 0
+    """Whether nobody else would work on this sweep: no broker is set and no worker of its queue is there."""
+    return not sweep.yard.settings.broker and count_workers(sweep) == 0
+
+
+def count_workers(sweep: "Sweep") -> int:
+    """The living workers of a sweep's queue, without those of this machine whose processes are gone."""
+    queue_name = sweep.status().queue
+    with sweep.yard.database.reading() as session:
+        found = register.alive(session, queue_name)
+    return sum(not (worker.host == socket.gethostname() and _is_gone(worker.pid)) for worker in found)
+
+
+def _is_gone(pid: int | None) -> bool:
+    try:
+        os.kill(pid or os.getpid(), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # somebody else's
+        return False
+    return False
 
 
 @contextmanager

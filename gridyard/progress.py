@@ -4,7 +4,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from db.status import SweepStatus
 from jobs.errors import DatabaseError
@@ -33,7 +33,7 @@ def follow(
         TimeoutError: it is past the deadline.
         DatabaseError: the database was away for PATIENCE_SECONDS.
     """
-    with _shown() if show is None else _nothing(show) as show:
+    with _shown() if show is None else nullcontext(show) as show:
         while True:
             found = _ask_patiently(ask, deadline)
             show(found)
@@ -105,11 +105,6 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-@contextmanager
-def _nothing(show: Callable[[SweepStatus], None]) -> Iterator[Callable[[SweepStatus], None]]:
-    yield show
 
 
 @contextmanager

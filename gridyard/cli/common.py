@@ -57,7 +57,9 @@ def print_submitted(sweep: "Sweep", as_json: bool) -> None:
 
 
 def with_db(command: str, db: str | None) -> str:
-    """The command as the user must type it to reach the same database."""
+    """The command as the user must type it to reach the same database; passwords are left for him to fill in."""
     import shlex
 
-    return command if db is None else f"{command} --db {shlex.quote(db)}"
+    from jobs.urls import masked
+
+    return command if db is None else f"{command} --db {shlex.quote(masked(db))}"

@@ -31,8 +31,14 @@ def cancel(sweep: SweepId, db: Db = None, broker: Broker = None) -> None:
 @app.command()
 def retry(sweep: SweepId, db: Db = None, broker: Broker = None) -> None:
     """Try the failed jobs of a sweep again."""
+    from gridyard import local
+
     found = connect(db, broker).sweep(sweep)
     changed = found.retry()
+    status = found.status()
+    if not changed and status.jobs["failed"]:
+        resume = with_db(f"gridyard resume {sweep} --no-wait", db)
+        raise InputError(f"sweep {sweep} is {status.state}: its failed jobs cannot be tried again before {resume}")
     typer.echo(f"sweep {sweep}: {changed} failed jobs are ready again")
-    if changed and not found.status().workers:
+    if changed and not local.count_workers(found):
         typer.echo(f"no worker is there; start one, or: {with_db(f'gridyard resume {sweep}', db)}", err=True)

@@ -1,5 +1,6 @@
 """Train a sweep on this machine to its end: what `run` and `resume` share."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 TOP = 10  # rows of the leaderboard at the end
 FAILED = 5  # failed jobs that are named at the end
+NAMED = 5  # sweeps that are named as coming first
 
 
 def finish(sweep: "Sweep", slots: int | None, resume: str) -> None:
@@ -25,6 +27,8 @@ def finish(sweep: "Sweep", slots: int | None, resume: str) -> None:
     """
     from gridyard import local, progress
 
+    if ahead := sweep.ahead():
+        typer.echo(_come_first(ahead), err=True)
     try:
         with local.workers(sweep, slots) as tend:
             status = progress.follow(sweep.status, tend=tend)
@@ -36,19 +40,29 @@ def finish(sweep: "Sweep", slots: int | None, resume: str) -> None:
         raise JobsFailed(f"{failed} of {status.total} jobs failed; `gridyard retry {sweep.id}` tries them again")
 
 
+def _come_first(ahead: Mapping[int, int]) -> str:
+    named = ", ".join(map(str, list(ahead)[:NAMED])) + (", …" if len(ahead) > NAMED else "")
+    return (
+        f"{sum(ahead.values())} jobs of other sweeps are still to be done and come first: sweep {named}; "
+        "cancel or pause them, or submit this one with a higher priority"
+    )
+
+
 def print_end(sweep: "Sweep") -> None:
     from gridyard import tables
 
-    ranked = sweep.ranked(TOP)
-    if ranked:
+    best = sweep.status().best_job
+    if ranked := sweep.ranked(TOP):
         typer.echo(f"\n{tables.leaderboard(ranked)}")
     for job in sweep.failed(FAILED):
         typer.echo(f"job {job.job} failed: {job.reason}: {(job.error.splitlines() or [''])[0]}", err=True)
-    typer.echo(f"\n{_places(sweep.yard.settings, str(sweep.yard.database))}")
-    typer.echo(f"more: gridyard leaderboard {sweep.id} --by cell · gridyard show {ranked[0].job if ranked else 'JOB'}")
+    typer.echo(f"\n{places(sweep.yard.settings, str(sweep.yard.database))}")
+    typer.echo(f"more: gridyard leaderboard {sweep.id} --by cell · gridyard show {best or 'JOB'}")
 
 
-def _places(settings: "Settings", database: str) -> str:
+def places(settings: "Settings", database: str) -> str:
+    """Where everything lies, without passwords."""
     from gridyard import local
+    from jobs.urls import masked
 
-    return f"database  {database}\nstore     {settings.store_url}\nlogs      {local.log_file(settings).parent}"
+    return f"database  {database}\nstore     {masked(settings.store_url)}\nlogs      {local.log_file(settings).parent}"

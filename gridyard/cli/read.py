@@ -7,6 +7,7 @@ import typer
 from gridyard.cli.common import Db, Json, SweepId, connect, print_json
 
 app = typer.Typer()
+ROWS = 10  # of a leaderboard that people read
 OptionalSweep = Annotated[int | None, typer.Argument(metavar="[SWEEP]", help="Id of a sweep.", show_default=False)]
 
 
@@ -48,7 +49,9 @@ def leaderboard(
     sweep: OptionalSweep = None,
     task: Annotated[str | None, typer.Option("--task", help="All sweeps of a task.")] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="With --task; default: its own objective.")] = None,
-    top: Annotated[int, typer.Option("--top", min=0, help="So many rows; 0: all.")] = 10,
+    top: Annotated[
+        int | None, typer.Option("--top", min=0, help="So many rows; 0: all. Default: 10, with --json and --csv all.")
+    ] = None,
     by: Annotated[str, typer.Option("--by", help="job, or cell: mean and spread over its seeds.")] = "job",
     where: Annotated[
         list[str] | None, typer.Option("--where", metavar="KEY=VALUE", help="Only jobs with this parameter.")
@@ -64,6 +67,8 @@ def leaderboard(
     from gridyard.cli import text
 
     conditions = text.conditions(where or [])
+    if top is None and not (as_json or as_csv):
+        top = ROWS
     rows = connect(db).ranked(top or None, by=by, sweep=sweep, task=task, metric=metric, where=conditions)
     if as_json:
         print_json(rows)

@@ -17,19 +17,26 @@ def conditions(texts: Sequence[str]) -> dict[str, Any]:
     """`lr=0.01` becomes {"lr": 0.01}; values are read as in a sweep file.
 
     Raises:
-        InputError: a text has no "=", or its value cannot be read.
+        InputError: a text has no "=", its value cannot be read, or a parameter is given twice.
     """
     from scheduler.formats import NotReadable, parse_yaml
+    from scheduler.places import dotted
 
-    found = {}
+    found: dict[str, Any] = {}
     for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
+        key, equals, value = text.partition("=")
+        name = key.strip()
+        if not equals or not name:
             raise InputError(f"--where {text}: is not key=value; write for example --where lr=0.01")
+        if name in found:
+            raise InputError(f"--where {text}: {name} is given twice; a job has one value of it, keep one of them")
         try:
-            found[name.strip()] = parse_yaml(value).data
+            document = parse_yaml(value)
         except NotReadable as error:
             raise InputError(f"--where {text}: its value {error.message}") from None
+        for path, _, _ in document.twice:
+            raise InputError(f"--where {text}: the key {dotted(path)} stands twice; keep one of them")
+        found[name] = document.data
     return found
 
 

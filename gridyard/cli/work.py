@@ -33,9 +33,11 @@ def submit(
     broker: Broker = None,
 ) -> None:
     """Submit a sweep; workers train it."""
+    from gridyard import local
+
     sweep = connect(db, broker).submit(grid, sets=set_ or (), once=once)
     print_submitted(sweep, as_json)
-    if not as_json and not sweep.status().workers:
+    if not as_json and not local.count_workers(sweep):
         typer.echo(f"no worker is there; start one, or: {with_db(f'gridyard resume {sweep.id}', db)}", err=True)
 
 
@@ -63,7 +65,8 @@ def resume(
     if local.is_needed(found):
         here.finish(found, workers, with_db(f"gridyard resume {sweep}", db))
     else:
-        typer.echo(f"{status.workers} workers are there; follow it with {with_db(f'gridyard watch {sweep}', db)}")
+        there = f"{local.count_workers(found)} workers are there"
+        typer.echo(f"{there}; follow it with {with_db(f'gridyard watch {sweep}', db)}")
 
 
 @app.command()

@@ -102,3 +102,12 @@ def test_failed_jobs_are_named_and_end_a_run_with_1(tmp_path: Path) -> None:
     assert "job 2 failed: diverged: " in answer.stderr
     assert "1 of 2 jobs failed; `gridyard retry 1` tries them again" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_a_run_says_which_sweeps_come_first(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "second", grid="task: iris\ngrid: {lr: [0.003, 0.01]}\nepochs: 1\n")
+    folder.gridyard("submit", "grid.yaml")
+    answer = folder.gridyard("run", "grid.yaml", "--workers", "1")
+    assert answer.returncode == 0, answer.stderr
+    assert "2 jobs of other sweeps are still to be done and come first: sweep 1; cancel or pause them" in answer.stderr
+    assert folder.json("status", "1")["jobs"]["succeeded"] == 2

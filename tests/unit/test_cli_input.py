@@ -2,11 +2,18 @@
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from db import queue
+from db.session import Database
 from gridyard import cli
+from gridyard.cli import common, here
+from jobs.settings import Settings
+from jobs.spec import Failure, TrainResult
+from jobs.states import FailureReason
 
 GRID = "name: small\ntask: iris\ngrid: {lr: [0.003, 0.01], dropout: [0.0, 0.2]}\nseeds: 3\nepochs: 2\n"
 
@@ -28,6 +35,8 @@ def gridyard(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     return ended.value.code
 
 
+HUGE = "9" * 20
+
 WRONG = {
     "an unknown command": (["frobnicate"], "No such command 'frobnicate'"),
     "no sweep file": (["submit"], "Missing argument"),
@@ -44,6 +53,17 @@ WRONG = {
     "an unknown task": (["tasks", "irsi"], 'did you mean "iris"'),
     "a leaderboard of an unknown task": (["leaderboard", "--task", "irsi"], 'did you mean "iris"'),
     "a leaderboard of an unknown parameter": (["leaderboard", "--where", "dropuot=1"], 'did you mean "dropout"'),
+    "a condition given twice": (["leaderboard", "--where", "lr=0.01", "--where", "lr=0.03"], "lr is given twice"),
+    "a condition with a tag": (["leaderboard", "--where", "lr=!!bool foo"], "has the tag !!bool"),
+    "a condition on a date": (["leaderboard", "--where", "lr=2020-01-01"], "where lr: was given the date 2020-01-01"),
+    "a condition on what is no number": (["leaderboard", "--where", "lr=.nan"], "where lr: was given nan"),
+    "a condition on a huge number": (["leaderboard", "--where", f"batch_size={HUGE}"], "too large to store"),
+    "a condition with a key that stands twice": (["leaderboard", "--where", "scheduler={a: 1, a: 2}"], "stands twice"),
+    "a leaderboard of hugely many rows": (["leaderboard", "--top", HUGE], "top is a whole number from 1"),
+    "a leaderboard of a huge sweep": (["leaderboard", HUGE], f"there is no sweep {HUGE}"),
+    "a huge sweep": (["status", HUGE], f"there is no sweep {HUGE}"),
+    "a huge job": (["show", HUGE], f"there is no job {HUGE}"),
+    "a tag in a --set": (["submit", "grid.yaml", "--set", "epochs=!!int ''"], "has the tag !!int"),
     "a condition without a value": (["leaderboard", "--where", "lr"], "--where lr"),
     "a leaderboard by nonsense": (["leaderboard", "--by", "colour"], "by job or by cell"),
     "a leaderboard of a sweep and a task": (["leaderboard", "1", "--task", "iris"], "only one of them"),
@@ -86,3 +106,51 @@ def test_reading_as_json_writes_json_and_nothing_else(
     written = capfd.readouterr()
     assert json.loads(written.out) is not None
     assert written.err == ""
+
+
+def test_no_password_of_a_url_is_shown() -> None:
+    shown = common.with_db("gridyard resume 1", "postgresql://u:hush@here/yard?sslpassword=hush")
+    assert shown.startswith("gridyard resume 1 --db ")
+    assert "here/yard" in shown
+    assert "hush" not in shown
+    assert "hush" not in here.places(Settings(store="s3://key:hush@bucket/yard?secret=hush"), "sqlite:///yard.db")
+
+
+def test_a_retry_of_a_sweep_that_takes_none_says_why(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gridyard(["submit", "grid.yaml"], monkeypatch)
+    with closing(Database("sqlite:///.gridyard/gridyard.db")) as database, database.writing() as session:
+        (claim,) = queue.claim(session, "cpu", "worker", 20)
+        failure = Failure(job=claim.job, reason=FailureReason.DIVERGED, error="val_loss was nan")
+        assert queue.fail(session, claim, failure)
+    gridyard(["pause", "1"], monkeypatch)
+    capfd.readouterr()
+    assert gridyard(["retry", "1"], monkeypatch) == 2
+    assert "sweep 1 is paused: its failed jobs cannot be tried again before gridyard resume 1" in capfd.readouterr().err
+    gridyard(["resume", "1", "--no-wait"], monkeypatch)
+    assert gridyard(["retry", "1"], monkeypatch) == 0
+    assert "1 failed jobs are ready again" in capfd.readouterr().out
+
+
+def test_a_table_ends_after_ten_rows_and_what_programs_read_does_not(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gridyard(["submit", "grid.yaml"], monkeypatch)
+    with closing(Database("sqlite:///.gridyard/gridyard.db")) as database, database.writing() as session:
+        for claim in queue.claim(session, "cpu", "worker", 20, limit=12):
+            facts = {"score": 0.9, "metrics": {}, "best_epoch": 1, "epochs": 1, "seconds": 1.0, "history": []}
+            assert queue.finish(session, claim, TrainResult(job=claim.job, **facts))
+    capfd.readouterr()
+
+    def lines(*words: str) -> int:
+        assert gridyard(["leaderboard", "1", *words], monkeypatch) == 0
+        return len(capfd.readouterr().out.splitlines())
+
+    heading = 2
+    assert lines() == heading + 10
+    assert lines("--top", "0") == heading + 12
+    assert lines("--csv") == 1 + 12
+    assert lines("--csv", "--top", "3") == 1 + 3
+    gridyard(["leaderboard", "1", "--json"], monkeypatch)
+    assert len(json.loads(capfd.readouterr().out)) == 12

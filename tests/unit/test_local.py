@@ -1,0 +1,59 @@
+"""Whether somebody else works on a sweep, or we must."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gridyard
+from db import workers
+from gridyard import Sweep, Yard, local
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    yard = gridyard.connect(db=f"sqlite:///{tmp_path}/yard.db")
+    yield yard
+    yard.database.close()
+
+
+def submitted(yard: Yard) -> Sweep:
+    return yard.submit(task="iris", epochs=1)
+
+
+def register(yard: Yard, host: str, pid: int) -> None:
+    with yard.database.writing() as session:
+        workers.register(session, f"{host}:{pid}", "cpu", 1, {"host": host, "pid": pid})
+
+
+def pid_of_a_process_that_is_gone() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_worker_of_this_machine_that_died_hard_counts_no_more(yard: Yard) -> None:
+    sweep = submitted(yard)
+    register(yard, socket.gethostname(), pid_of_a_process_that_is_gone())
+    assert sweep.status().workers == 1  # its last heartbeat is a moment ago
+    assert local.count_workers(sweep) == 0
+    assert local.is_needed(sweep)
+
+
+@pytest.mark.parametrize("host", [socket.gethostname(), "another machine"])
+def test_a_worker_that_may_be_there_counts(yard: Yard, host: str) -> None:
+    sweep = submitted(yard)
+    # Of another machine we know no process: ours that is gone says nothing of it.
+    register(yard, host, os.getpid() if host == socket.gethostname() else pid_of_a_process_that_is_gone())
+    assert local.count_workers(sweep) == 1
+    assert not local.is_needed(sweep)
+
+
+def test_a_sweep_names_the_jobs_that_come_first(yard: Yard) -> None:
+    first, second = submitted(yard), submitted(yard)
+    assert second.ahead() == {first.id: 1}
+    assert first.ahead() == {}
