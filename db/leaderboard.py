@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Row, Select, case, func, select
 from sqlalchemy.orm import Session
 
 from db.filters import matching
-from db.models import Job, Sweep
+from db.models import Job, Sweep, literal
 from jobs import catalogue
 from jobs.errors import InputError, NotFound
 from jobs.states import JobState
 
-# Not a bound value: a planner takes a partial index only when it sees the condition.
-RANKED = Job.state == literal_column(f"'{JobState.SUCCEEDED}'")
+RANKED = Job.state == literal(JobState.SUCCEEDED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,8 @@ class RankedCell:
     std: float | None  # sample standard deviation; None: a single job, or a score that is not finite
     n: int  # jobs that succeeded
     jobs: list[int]  # their ids, by seed
-    metrics: dict[str, float | None]  # means over the seeds
+    metrics: dict[str, float | None]  # means over the seeds; None: one of the values is not finite
+    metrics_std: dict[str, float | None]  # sample standard deviations; None: a single job, or no mean
 
 
 def top(
@@ -199,7 +199,7 @@ def _ranked(rank: int, row: Row[Any]) -> Ranked:
 
 def _ranked_cell(rank: int, rows: list[Row[Any]]) -> RankedCell:
     first, scores = rows[0], [row.score for row in rows]
-    mean = _mean(scores)
+    metrics = {name: [(row.metrics or {}).get(name) for row in rows] for name in first.metrics or {}}
     return RankedCell(
         rank=rank,
         sweep=first.sweep_id,
@@ -208,14 +208,26 @@ def _ranked_cell(rank: int, rows: list[Row[Any]]) -> RankedCell:
         params={**first.fixed, **first.params},
         varied=sorted(first.params),
         metric=first.metric,
-        mean=mean,
-        std=None if mean is None or len(scores) < 2 else statistics.stdev(scores),
+        mean=_mean(scores),
+        std=_std(scores),
         n=len(rows),
         jobs=[row.id for row in rows],
-        metrics={name: _mean([(row.metrics or {}).get(name) for row in rows]) for name in first.metrics or {}},
+        metrics={name: _mean(values) for name, values in metrics.items()},
+        metrics_std={name: _std(values) for name, values in metrics.items()},
     )
 
 
 def _mean(values: list[float | None]) -> float | None:
+    finite = _finite(values)
+    return statistics.fmean(finite) if finite else None
+
+
+def _std(values: list[float | None]) -> float | None:
+    finite = _finite(values)
+    return statistics.stdev(finite) if len(finite) > 1 else None
+
+
+def _finite(values: list[float | None]) -> list[float]:
+    """The values; none of them when one is not finite."""
     finite = [value for value in values if value is not None and math.isfinite(value)]
-    return statistics.fmean(finite) if finite and len(finite) == len(values) else None
+    return finite if len(finite) == len(values) else []

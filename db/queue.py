@@ -2,12 +2,17 @@
 
 Every write of a worker is fenced by `state = 'running' AND worker = … AND attempt = …`: one that was presumed dead can
 never overwrite its successor. All times are the database's own.
+
+Where a move depends on the sweep's state too, the sweep's row is locked first and read, then the jobs are changed,
+always in this order: so a cancel, a resume or a close comes before such a move or after it, never between. PostgreSQL
+needs that: after a wait for a row it looks again at that row only, not at the others that the statement has read.
+SQLite's writers come one after the other anyway.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, exists, func, null, select, update
+from sqlalchemy import Row, Select, and_, exists, func, null, select, update
 from sqlalchemy.orm import Session
 
 from db import history
@@ -20,6 +25,14 @@ from jobs.states import RETRIED, UNFINISHED, FailureReason, JobState, SweepState
 
 # What a job loses when it stops running.
 RELEASED: dict[str, Any] = {"worker": null(), "lease_expires_at": null()}
+
+# Sweeps whose jobs of this state may be made ready again; a retry does not bring back what was cancelled or paused.
+REOPENED = {
+    JobState.CANCELLED: {SweepState.OPEN, SweepState.PAUSED, SweepState.CANCELLED, SweepState.FINISHED},
+    JobState.FAILED: {SweepState.OPEN, SweepState.FINISHED},
+}
+
+Held = tuple[int, int]  # (job, attempt) that a worker holds
 
 
 def has_ready(session: Session, queue: str) -> bool:
@@ -40,33 +53,33 @@ def claim(session: Session, queue: str, worker: str, lease_seconds: float, limit
     ready → running, attempt + 1, with a lease.
     """
     for sweep in session.scalars(_open_sweeps_with_ready_jobs(queue)).all():
-        claims = _claim_of_sweep(session, sweep, worker, lease_seconds, limit)
-        if claims:  # none: others took them between our look and our claim
-            return claims
+        rows = _take_ready(session, sweep, worker, lease_seconds, limit)
+        if rows:  # none: others took them between our look and our claim
+            return _claims(session, sweep, worker, rows)
     return []
 
 
-def _open_sweeps_with_ready_jobs(queue: str) -> Select[Sweep]:
+def _open_sweeps_with_ready_jobs(queue: str) -> Select[int]:
     has_ready_job = exists().where(Job.sweep_id == Sweep.id, Job.state == literal(JobState.READY))
     return (
-        select(Sweep)
+        select(Sweep.id)
         .where(Sweep.queue == queue, Sweep.state == literal(SweepState.OPEN), has_ready_job)
         .order_by(Sweep.priority.desc(), Sweep.id)
     )
 
 
-def _claim_of_sweep(session: Session, sweep: Sweep, worker: str, lease_seconds: float, limit: int) -> list[Claim]:
+def _take_ready(session: Session, sweep: int, worker: str, lease_seconds: float, limit: int) -> list[Row[Any]]:
     # A common table expression keeps the planner from evaluating LIMIT more than once; SKIP LOCKED keeps claimers from
     # queueing behind each other. SQLite has neither need: its writers come one after the other.
     chosen = (
         select(Job.id)
-        .where(Job.sweep_id == sweep.id, Job.state == literal(JobState.READY))
+        .where(Job.sweep_id == sweep, Job.state == literal(JobState.READY))
         .order_by(Job.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
         .cte("chosen")
     )
-    rows = session.execute(
+    taken = session.execute(
         update(Job)
         .where(Job.id == chosen.c.id, Job.state == literal(JobState.READY))
         .values(
@@ -77,49 +90,51 @@ def _claim_of_sweep(session: Session, sweep: Sweep, worker: str, lease_seconds: 
         )
         .returning(Job.id, Job.attempt, Job.params, Job.seed)
         .execution_options(synchronize_session=False)
-    ).all()
+    )
+    return sorted(taken, key=lambda row: row.id)
+
+
+def _claims(session: Session, sweep_id: int, worker: str, rows: list[Row[Any]]) -> list[Claim]:
+    sweep = session.get_one(Sweep, sweep_id)
     spec = sweep_spec(sweep)
     claims = []
-    for job, attempt, params, seed in sorted(rows, key=lambda row: row.id):
-        session.add(Attempt(job_id=job, attempt=attempt, worker=worker, started_at=now()))
+    for row in rows:
+        session.add(Attempt(job_id=row.id, attempt=row.attempt, worker=worker, started_at=now()))
         job_spec = JobSpec(
-            job=job,
+            job=row.id,
             sweep=sweep.id,
             sweep_uid=sweep.uid,
             task=spec.task,
-            params={**spec.fixed, **params},
-            seed=seed,
+            params={**spec.fixed, **row.params},
+            seed=row.seed,
             epochs=spec.epochs,
             objective=spec.objective,
             early_stopping=spec.early_stopping,
         )
-        claims.append(Claim(spec=job_spec, worker=worker, attempt=attempt, time_limit=spec.time_limit))
+        claims.append(Claim(spec=job_spec, worker=worker, attempt=row.attempt, time_limit=spec.time_limit))
     session.flush()
     return claims
 
 
-def renew(session: Session, worker: str, held: Mapping[int, int], lease_seconds: float) -> dict[int, Answer]:
-    """Renew the leases of the jobs a worker holds, given as job → attempt, and say for each how to go on.
+def renew(session: Session, worker: str, held: Collection[Held], lease_seconds: float) -> dict[Held, Answer]:
+    """Renew the leases of what a worker holds, and say for each how to go on.
 
     Only what the worker says it holds is renewed: a claim whose answer never reached it must run out.
     """
     renewed = session.execute(
         update(Job)
-        .where(Job.id.in_(held), Job.worker == worker, Job.state == literal(JobState.RUNNING))
+        .where(Job.id.in_({job for job, _ in held}), Job.worker == worker, Job.state == literal(JobState.RUNNING))
         .values(lease_expires_at=now(lease_seconds))
         .returning(Job.id, Job.attempt, Job.sweep_id)
         .execution_options(synchronize_session=False)
     ).all()
     sweeps = {row.sweep_id for row in renewed}
-    cancelled = set(
-        session.scalars(
-            select(Sweep.id).where(Sweep.id.in_(sweeps), Sweep.state == literal(SweepState.CANCELLED))
-        ).all()
-    )
+    wanted = select(Sweep.id).where(Sweep.id.in_(sweeps), Sweep.state == literal(SweepState.CANCELLED))
+    cancelled = set(session.scalars(wanted))
     answers = dict.fromkeys(held, Answer.CLAIM_LOST)
     for row in renewed:
-        if row.attempt == held[row.id]:
-            answers[row.id] = Answer.CANCELLED if row.sweep_id in cancelled else Answer.GO_ON
+        if (row.id, row.attempt) in answers:
+            answers[row.id, row.attempt] = Answer.CANCELLED if row.sweep_id in cancelled else Answer.GO_ON
     return answers
 
 
@@ -167,15 +182,15 @@ def finish(session: Session, claim: Claim, result: TrainResult) -> bool:
 
 def fail(session: Session, claim: Claim, failure: Failure) -> JobState | None:
     """running → failed, or → ready or waiting when a retry is left; the new state, or None when the claim is lost."""
-    job = session.execute(
-        select(Job.failures, Sweep.retries, Sweep.state).join(Sweep, Job.sweep_id == Sweep.id).where(_held(claim))
-    ).one_or_none()
-    if job is None:
+    sweep = _locked_sweep(session, claim.job)
+    failures = session.scalars(select(Job.failures).where(_held(claim))).one_or_none()
+    if failures is None:
         return None
-    state, values = _after_failure(failure.reason, failure.error, *job)
+    error = failure.error.replace("\0", "")  # PostgreSQL stores no NUL
+    state, values = _after_failure(failure.reason, error, failures, sweep.retries, sweep.state)
     if not execute_update(session, update(Job).where(_held(claim)).values(values)):
         return None
-    _end_attempt(session, claim, failure.reason, error=failure.error)
+    _end_attempt(session, claim, failure.reason, error=error)
     return state
 
 
@@ -195,21 +210,28 @@ def _after_failure(
     return JobState.WAITING, values | {"state": JobState.WAITING, "due_at": now(delay)}
 
 
-def give_back(session: Session, claim: Claim) -> bool:
-    """running → ready without counting as a failure; False when the claim is lost."""
-    if not execute_update(session, update(Job).where(_held(claim)).values(RELEASED | {"state": JobState.READY})):
-        return False
-    _end_attempt(session, claim, "given back")
-    return True
+def release(session: Session, claim: Claim) -> JobState | None:
+    """Let go of a job whose trainer has stopped because it was told to; it has not failed.
+
+    running → cancelled when its sweep is, else → ready, whatever was true when the trainer was told.
+
+    Returns:
+        The new state, or None when the claim is lost.
+    """
+    cancelled = _locked_sweep(session, claim.job).state == SweepState.CANCELLED
+    state = JobState.CANCELLED if cancelled else JobState.READY
+    values = RELEASED | {"state": state, "finished_at": now() if cancelled else null()}
+    if not execute_update(session, update(Job).where(_held(claim)).values(values)):
+        return None
+    _end_attempt(session, claim, JobState.CANCELLED if cancelled else "given back")
+    return state
 
 
-def cancel_claimed(session: Session, claim: Claim) -> bool:
-    """running → cancelled, after the trainer has stopped; False when the claim is lost."""
-    values = {"state": JobState.CANCELLED, "finished_at": now()}
-    if not execute_update(session, update(Job).where(_held(claim)).values(RELEASED | values)):
-        return False
-    _end_attempt(session, claim, JobState.CANCELLED)
-    return True
+def _locked_sweep(session: Session, job: int) -> Sweep:
+    """The job's sweep, which nobody changes until we commit."""
+    sweep = select(Job.sweep_id).where(Job.id == job).scalar_subquery()
+    query = select(Sweep).where(Sweep.id == sweep).with_for_update(read=True)
+    return session.scalars(query, execution_options={"populate_existing": True}).one()
 
 
 def rescue(session: Session, worker: str | None = None) -> int:
@@ -223,14 +245,12 @@ def rescue(session: Session, worker: str | None = None) -> int:
     """
     gone = Job.lease_expires_at < now() if worker is None else Job.worker == worker
     lost = session.execute(
-        select(Job.id, Job.attempt, Job.worker, Job.failures, Sweep.retries, Sweep.state)
-        .join(Sweep, Job.sweep_id == Sweep.id)
-        .where(Job.state == literal(JobState.RUNNING), gone)
+        select(Job.id, Job.attempt, Job.worker, Job.failures).where(Job.state == literal(JobState.RUNNING), gone)
     ).all()
     rescued = 0
-    for job, attempt, silent, failures, retries, sweep_state in lost:
-        error = f"worker {silent} went silent"
-        _, values = _after_failure(FailureReason.LOST, error, failures, retries, sweep_state)
+    for job, attempt, silent, failures in lost:
+        sweep, error = _locked_sweep(session, job), f"worker {silent} went silent"
+        _, values = _after_failure(FailureReason.LOST, error, failures, sweep.retries, sweep.state)
         fence = (Job.id == job, Job.state == literal(JobState.RUNNING), Job.attempt == attempt, gone)
         if execute_update(session, update(Job).where(*fence).values(values)):
             execute_update(session, _attempt_ends(job, attempt, FailureReason.LOST, error=error))
@@ -278,24 +298,24 @@ def retry_sweep(session: Session, sweep: int) -> int:
 
 
 def _reopen(session: Session, sweep: int, state: JobState) -> int:
-    # The sweep's row first: one lock at the head of the line keeps two of these, and the scheduler's close, in order.
-    reopened = Sweep.state != SweepState.SUBMITTING
-    if state is JobState.FAILED:  # a retry must not bring a sweep back that the user cancelled or paused
-        reopened = Sweep.state.in_([SweepState.OPEN, SweepState.FINISHED])
-    values: dict[str, Any] = {"state": SweepState.OPEN, "finished_at": null()}
-    if not execute_update(session, update(Sweep).where(Sweep.id == sweep, reopened).values(values)):
+    sweep_state = session.scalar(select(Sweep.state).where(Sweep.id == sweep).with_for_update())
+    if sweep_state not in REOPENED[state]:
         return 0
     fresh = {"state": JobState.READY, "finished_at": null(), "failures": 0, "reason": null(), "error": null()}
-    return execute_update(session, update(Job).where(Job.sweep_id == sweep, Job.state == state).values(fresh))
+    changed = execute_update(session, update(Job).where(Job.sweep_id == sweep, Job.state == state).values(fresh))
+    if changed or sweep_state != SweepState.FINISHED:  # a finished sweep without such jobs stays so
+        opened: dict[str, Any] = {"state": SweepState.OPEN, "finished_at": null()}
+        execute_update(session, update(Sweep).where(Sweep.id == sweep).values(opened))
+    return changed
 
 
 def close_finished(session: Session) -> int:
     """open → finished for sweeps whose jobs are all final; the number of sweeps."""
+    is_open = Sweep.state == literal(SweepState.OPEN)
+    locked = session.scalars(select(Sweep.id).where(is_open).with_for_update(skip_locked=True)).all()
     unfinished = exists().where(Job.sweep_id == Sweep.id, Job.state.in_(UNFINISHED))
     values = {"state": SweepState.FINISHED, "finished_at": now()}
-    return execute_update(
-        session, update(Sweep).where(Sweep.state == literal(SweepState.OPEN), ~unfinished).values(values)
-    )
+    return execute_update(session, update(Sweep).where(Sweep.id.in_(locked), is_open, ~unfinished).values(values))
 
 
 def _held(claim: Claim) -> Any:

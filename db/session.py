@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import (
+    ArgumentError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+    TimeoutError,
+)
 from sqlalchemy.orm import Session
 
-from jobs.errors import DatabaseError, InputError
+from jobs.errors import DatabaseAway, DatabaseError, InputError
+from jobs.urls import masked
 
 BUSY_SECONDS = 30.0  # SQLite hands its write lock out unfairly: a short wait would fail under many writers
 
@@ -20,6 +28,7 @@ POSTGRESQL = {
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # milliseconds: keepalives do not act while sent data are unanswered
     # A session that idles in a transaction would hold rows locked and keep vacuum from cleaning (queue.md, 5.2).
     "options": "-c idle_in_transaction_session_timeout=30s -c statement_timeout=60s",
 }
@@ -39,14 +48,15 @@ class Database:
         self.dialect = self.engine.dialect.name  # "sqlite" or "postgresql"
 
     def __str__(self) -> str:
-        return self.engine.url.render_as_string(hide_password=True)
+        return masked(self.engine.url.render_as_string(hide_password=False))
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session for reading: sees one snapshot on SQLite, takes no write lock.
 
         Raises:
-            DatabaseError: the database is away or refuses.
+            DatabaseAway: the database does not answer, or not in time.
+            DatabaseError: it refuses.
         """
         with self._session("BEGIN") as session:
             yield session
@@ -59,7 +69,8 @@ class Database:
         whatever the timeout (queue.md, 5.1).
 
         Raises:
-            DatabaseError: the database is away or refuses.
+            DatabaseAway: the database does not answer, or not in time.
+            DatabaseError: it refuses.
         """
         with self._session("BEGIN IMMEDIATE") as session:
             yield session
@@ -71,11 +82,17 @@ class Database:
             with Session(self.engine, expire_on_commit=False) as session, session.begin():
                 session.connection()  # begins now, with this thread's statement
                 yield session
-        except DBAPIError as error:
-            raise DatabaseError(f"database {self}: {error.orig or error}") from error
+        except (OperationalError, InterfaceError, TimeoutError) as error:
+            raise DatabaseAway(f"database {self}: {_told(error)}") from error
+        except SQLAlchemyError as error:
+            raise DatabaseError(f"database {self}: {_told(error)}") from error
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _told(error: SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", None) or error)
 
 
 _begin = threading.local()  # the BEGIN of the session that this thread is opening; SQLite only

@@ -6,7 +6,8 @@ import subprocess
 
 from jobs.errors import InputError
 
-CPU = "cpu"  # the queue whose trainers compute on the processor
+CPU = "cpu"  # the device, and the queue whose trainers compute on it
+AUTO = "auto"  # the device that a trainer finds best
 
 
 def visible_gpus() -> list[str]:
@@ -21,20 +22,30 @@ def visible_gpus() -> list[str]:
     return asked.stdout.split() if asked.returncode == 0 else []
 
 
-def slot_devices(queue: str, slots: int | None) -> list[str | None]:
-    """For each slot the CUDA_VISIBLE_DEVICES of its trainer.
+def trainer_device(queue: str, device: str) -> str:
+    """What a trainer is told to compute on: as set, else the processor for the queue "cpu", else what it finds."""
+    return CPU if device == AUTO and queue == CPU else device
 
-    On a queue other than "cpu" slots are dealt out over the GPUs, one for each by default. On "cpu", and on a machine
-    without GPUs, trainers see none; by default there are as many as cores.
+
+def slot_devices(queue: str, slots: int | None, device: str = AUTO) -> list[str | None]:
+    """For each slot the CUDA_VISIBLE_DEVICES of its trainer; None leaves it as it is.
+
+    Slots are dealt out over the GPUs, one for each by default. Where trainers compute on the processor they see no GPU,
+    and there are as many as cores by default. A device that was set by name is used by all slots, one by default.
 
     Raises:
         InputError: slots is not positive.
     """
     if slots is not None and slots < 1:
         raise InputError(f"--slots {slots}: a worker needs at least one slot")
-    gpus = [] if queue == CPU else visible_gpus()
+    device = trainer_device(queue, device)
+    if device == CPU:
+        return [""] * (slots or _cores())
+    if device != AUTO:
+        return [None] * (slots or 1)
+    gpus = visible_gpus()
     if not gpus:
-        return ["" if queue == CPU else None] * (slots or _cores())
+        return [None] * (slots or _cores())
     return [gpus[number % len(gpus)] for number in range(slots or len(gpus))]
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 
 from db import queue, workers
+from db.queue import Held
 from db.session import Database
 from jobs.errors import DatabaseError
 from jobs.settings import Settings
@@ -34,7 +35,7 @@ class Heartbeat:
         while not self._stopping.wait(self._settings.heartbeat_seconds):
             held = self._holdings.attempts()
             try:
-                self._holdings.tell(held, self._beat(held))
+                self._holdings.tell(self._beat(held))
                 self._confirmed = time.monotonic()
             except DatabaseError as error:
                 logger.warning("no heartbeat: %s", error)
@@ -42,12 +43,12 @@ class Heartbeat:
             except Exception:  # a worker without a heartbeat would lose every job it takes
                 logger.exception("no heartbeat")
 
-    def _beat(self, held: dict[int, int]) -> dict[int, Answer]:
+    def _beat(self, held: set[Held]) -> dict[Held, Answer]:
         with self._database.writing() as session:
             workers.heartbeat(session, self._worker, busy=len(held))
             return queue.renew(session, self._worker, held, self._settings.lease_seconds)
 
-    def _give_up_if_alone_for_long(self, held: dict[int, int]) -> None:
+    def _give_up_if_alone_for_long(self, held: set[Held]) -> None:
         # Others have long taken the jobs over; their results, not ours, will count.
         if time.monotonic() - self._confirmed > self._settings.offline_seconds:
-            self._holdings.tell(held, dict.fromkeys(held, Answer.CLAIM_LOST))
+            self._holdings.tell(dict.fromkeys(held, Answer.CLAIM_LOST))

@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import signal
 import socket
 import uuid
 from typing import Any
@@ -11,7 +12,7 @@ from celery import signals
 
 from db import migrate, workers
 from db.session import Database
-from jobs.errors import DatabaseError
+from jobs.errors import DatabaseError, GridyardError
 from jobs.settings import Settings
 from workers import celery_app, messages
 from workers.devices import slot_devices
@@ -30,25 +31,30 @@ def start(settings: Settings, slots: int | None = None, queue: str = "cpu") -> i
     Raises:
         InputError: slots is not positive.
         DatabaseError: the database cannot be used.
+        GridyardError: no trainer can be started.
     """
-    devices = slot_devices(queue, slots)
+    devices = slot_devices(queue, slots, settings.device)
     database = Database(settings.db_url)
     migrate.prepare(database)
     worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     with database.writing() as session:
         workers.register(session, worker, queue, len(devices), _info(devices))
     holdings = Holdings()
-    crew = Slots([Slot(worker, queue, database, settings, holdings, device) for device in devices])
+    slots_here = [Slot(worker, queue, database, settings, holdings, device) for device in devices]
+    crew = Slots(slots_here, stop=lambda: os.kill(os.getpid(), signal.SIGTERM))
     heartbeat = Heartbeat(worker, database, settings, holdings)
     crew.warm_up()
     heartbeat.start()
     logger.info("worker %s: %d slots for queue %s", worker, len(devices), queue)
     try:
-        return _serve(settings, queue, len(devices), database, crew, holdings)
+        code = _serve(settings, queue, len(devices), database, crew, holdings)
     finally:
         heartbeat.stop()
         crew.close()
         _leave(database, worker)
+    if crew.broken is not None:
+        raise GridyardError(f"the worker has stopped because it cannot start a trainer: {crew.broken}")
+    return code
 
 
 def _serve(

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from db import queue
 from db.session import Database
-from jobs.errors import DatabaseError
+from jobs.errors import DatabaseAway, DatabaseError
 from jobs.settings import Settings
 from jobs.spec import Answer, Assignment, Claim, EpochReport, Failure, Outcome, Stopped, TrainResult
 from jobs.states import FailureReason, JobState
 from workers import wire
-from workers.devices import CPU
+from workers.devices import trainer_device
 from workers.holdings import Holdings
 from workers.supervisor import Trainer, TrainerDied
 
@@ -37,16 +37,22 @@ class Slot:
     """One place in a worker where training runs."""
 
     def __init__(
-        self, worker: str, queue: str, database: Database, settings: Settings, holdings: Holdings, devices: str | None
+        self,
+        worker: str,
+        queue: str,
+        database: Database,
+        settings: Settings,
+        holdings: Holdings,
+        visible_devices: str | None,
     ) -> None:
         """
         Args:
             worker: the worker's id, which fences its claims.
-            devices: CUDA_VISIBLE_DEVICES of the trainer; None leaves it as it is.
+            visible_devices: CUDA_VISIBLE_DEVICES of the trainer; None leaves it as it is.
         """
         self._worker, self._queue = worker, queue
         self._database, self._settings, self._holdings = database, settings, holdings
-        self._devices = devices
+        self._visible_devices = visible_devices
         self._trainer: Trainer | None = None
 
     def warm_up(self) -> Trainer:
@@ -54,7 +60,7 @@ class Slot:
         if self._trainer is not None and not self._trainer.alive:
             self.close()
         if self._trainer is None:
-            self._trainer = Trainer(_setup(self._settings, self._queue), self._devices)
+            self._trainer = Trainer(_setup(self._settings, self._queue), self._visible_devices)
         return self._trainer
 
     def close(self) -> None:
@@ -64,18 +70,30 @@ class Slot:
             self._trainer = None
 
     def work(self) -> None:
-        """Claim and train until nothing is ready, or the worker stops."""
-        while not self._holdings.draining.is_set():
-            claim = self._claim()
-            if claim is None:
-                return
-            self._holdings.hold(claim)
-            try:
-                watch = Watch(claim)
-                outcome = self._train(watch)
-                self._record(watch, outcome)
-            finally:
-                self._holdings.let_go(claim)
+        """Claim and train until nothing is ready, or the worker stops.
+
+        Raises:
+            TrainerDied: no trainer can be started.
+            DatabaseError: the database cannot be used.
+        """
+        try:
+            while self._wait_for_the_trainer() and (claim := self._claim()):
+                self._holdings.hold(claim)
+                try:
+                    watch = Watch(claim)
+                    self._record(watch, self._train(watch))
+                finally:
+                    self._holdings.let_go(claim)
+        except Exception:
+            self.close()  # it may still be training what we do not follow any more
+            raise
+
+    def _wait_for_the_trainer(self) -> bool:
+        """Whether there is a trainer to claim for; false when the worker stops. No job is claimed to wait for torch."""
+        trainer = self.warm_up()
+        while not trainer.ready and not self._holdings.draining.is_set():
+            trainer.receive(LISTEN_SECONDS)
+        return not self._holdings.draining.is_set()
 
     def _claim(self) -> Claim | None:
         with self._database.reading() as session:  # a look takes no write lock
@@ -100,12 +118,12 @@ class Slot:
         """Listen to the trainer until the job has ended, passing on what the database wants of it."""
         while True:
             message = trainer.receive(LISTEN_SECONDS)
+            if isinstance(message, EpochReport | TrainResult | Stopped | Failure) and message.job != watch.claim.job:
+                raise RuntimeError(f"job {watch.claim.job}: the trainer speaks of job {message.job}")
             if isinstance(message, TrainResult | Stopped | Failure):
                 return message
             if isinstance(message, EpochReport):
                 watch.reports.append(message)
-            elif isinstance(message, wire.Ready):
-                watch.started = time.monotonic()  # loading torch is not the job's time
             self._flush(watch)
             stopped = self._stop_if_asked(trainer, watch) or self._stop_if_overdue(watch)
             if stopped:
@@ -148,18 +166,26 @@ class Slot:
         return Failure(job=watch.claim.job, reason=FailureReason.TIMEOUT, error=error)
 
     def _record(self, watch: Watch, outcome: Outcome) -> None:
-        """Write how the attempt ended, however long the database is away; the fence says whether it still counts."""
+        """Write how the attempt ended, however long the database is away; the fence says whether it still counts.
+
+        Raises:
+            DatabaseError: the database refuses even to write that it refused.
+        """
         deadline = time.monotonic() + self._settings.offline_seconds
         while True:
             try:
                 ended = _write(self._database, watch, outcome)
                 break
-            except DatabaseError as error:
+            except DatabaseAway as error:
                 if time.monotonic() > deadline or self._holdings.draining.is_set():
                     logger.error("job %d: its end could not be recorded, it will be rescued: %s", outcome.job, error)
                     return
                 logger.warning("job %d has ended; recording it again: %s", outcome.job, error)
                 time.sleep(AGAIN_SECONDS)
+            except DatabaseError as error:  # it would refuse the same again
+                if isinstance(outcome, Failure):
+                    raise
+                outcome = Failure(job=outcome.job, reason=FailureReason.ERROR, error=f"its end was refused: {error}")
         logger.info("job %d: attempt %d %s", outcome.job, watch.claim.attempt, ended or "lost its claim")
 
 
@@ -176,16 +202,15 @@ def _write(database: Database, watch: Watch, outcome: Outcome) -> str | None:
         if isinstance(outcome, Failure):
             state = queue.fail(session, claim, outcome)
             return None if state is None else f"failed ({outcome.reason}); the job is now {state}"
-        if outcome.answer is Answer.CANCELLED:
-            return JobState.CANCELLED if queue.cancel_claimed(session, claim) else None
-        return "given back" if queue.give_back(session, claim) else None
+        released = queue.release(session, claim)
+        return None if released is None else f"stopped; the job is now {released}"
 
 
 def _setup(settings: Settings, queue: str) -> wire.Setup:
     return wire.Setup(
         store=settings.store_url,
         data=str(settings.data),
-        device=CPU if settings.device == "auto" and queue == CPU else settings.device,
+        device=trainer_device(queue, settings.device),
         threads=settings.threads,
         checkpoint_seconds=settings.checkpoint_seconds,
         small_model_bytes=settings.small_model_bytes,

@@ -2,9 +2,11 @@
 
 import collections
 import logging
+from collections.abc import Callable
 
 from jobs.errors import DatabaseError
 from workers.slot import Slot
+from workers.supervisor import TrainerDied
 
 logger = logging.getLogger(__name__)
 
@@ -12,9 +14,14 @@ logger = logging.getLogger(__name__)
 class Slots:
     """All slots of one worker, idle or at work."""
 
-    def __init__(self, slots: list[Slot]) -> None:
-        self._slots = slots
+    def __init__(self, slots: list[Slot], stop: Callable[[], None]) -> None:
+        """
+        Args:
+            stop: stops the worker.
+        """
+        self._slots, self._stop = slots, stop
         self._idle = collections.deque(slots)
+        self.broken: str | None = None  # why no trainer can be started
 
     def warm_up(self) -> None:
         """Start the trainers, so that the first job need not wait for torch."""
@@ -33,6 +40,9 @@ class Slots:
             return
         try:
             slot.work()
+        except TrainerDied as death:  # before it could be given a job: no job would fare better
+            self.broken = str(death)
+            self._stop()
         except DatabaseError as error:
             logger.warning("%s; trying again at the next look", error)
         except Exception:  # must not end with the message, unseen: Celery keeps no results here

@@ -1,9 +1,11 @@
 """A trainer process, seen from the worker: start it, talk to it, see it die."""
 
 import collections
+import contextlib
 import logging
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ from workers import wire
 
 logger = logging.getLogger(__name__)
 STDERR_LINES = 40  # kept for the message when it dies
+END_SECONDS = 2.0  # for a trainer whose pipe has closed to be gone, and for what it left in its pipes to be read
 
 
 class TrainerDied(Exception):
@@ -39,8 +42,10 @@ class Trainer:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
+            process_group=0,  # of its own: Ctrl-C in a terminal is the worker's to answer; a kill takes its children
         )
         self.pid = self._process.pid
+        self.ready = False  # it has loaded what it trains with
         self._messages: queue.SimpleQueue[wire.Message | None] = queue.SimpleQueue()
         self._stderr: collections.deque[str] = collections.deque(maxlen=STDERR_LINES)
         self._readers = [
@@ -75,20 +80,27 @@ class Trainer:
             return None
         if message is None:
             raise TrainerDied(self._obituary())
+        self.ready = self.ready or isinstance(message, wire.Ready)
         return message
 
     def kill(self) -> None:
-        """End the process at once, and wait until it is gone."""
-        self._process.kill()
-        self._process.wait()
-        for reader in self._readers:
-            reader.join()
+        """End the process and its children at once, and wait until it is gone."""
+        self._end()
+        if any(reader.is_alive() for reader in self._readers):  # a child that left the group still has our pipes
+            return
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert pipe is not None
-            try:
+            with contextlib.suppress(BrokenPipeError):  # what was not yet written cannot be
                 pipe.close()
-            except BrokenPipeError:  # what was not yet written cannot be
-                continue
+
+    def _end(self) -> int:
+        """Its exit code, after a kill should it still be there."""
+        if self._process.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
+        code = self._process.wait()
+        for reader in self._readers:
+            reader.join(timeout=END_SECONDS)
+        return code
 
     def _send(self, message: wire.Message) -> None:
         assert self._process.stdin is not None
@@ -102,8 +114,8 @@ class Trainer:
         try:
             for line in self._process.stdout:
                 self._messages.put(wire.decode(line))
-        except ValueError as error:  # cut off in the middle of a line: it died while it wrote
-            logger.debug("trainer %d: %s", self.pid, error)
+        except ValueError as error:  # cut off: it died while it wrote; or something else wrote to its pipe
+            logger.warning("trainer %d: %s", self.pid, error)
         self._messages.put(None)
 
     def _read_stderr(self) -> None:
@@ -114,11 +126,14 @@ class Trainer:
             logger.info("trainer %d: %s", self.pid, text)
 
     def _obituary(self) -> str:
-        code = self._process.wait()
-        self._readers[1].join(timeout=1.0)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its pipe may close a moment before it is gone
+            self._process.wait(timeout=END_SECONDS)
+        died = self._process.poll() is not None  # or its pipe is of no more use, and it must go
+        code = self._end()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         last_words = "\n".join(self._stderr)
-        return f"the trainer process died ({how})" + (f"; it last wrote:\n{last_words}" if last_words else "")
+        reason = f"the trainer process died ({how})" if died else "the trainer process closed or garbled its pipe"
+        return reason + (f"; its last line: {self._stderr[-1]}\n{last_words}" if last_words else "")
 
 
 # A trainer needs no way to the database or the broker, so it gets none.

@@ -11,6 +11,7 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from typing import BinaryIO
 
 from jobs.spec import Answer, EpochReport
@@ -61,8 +62,9 @@ def main() -> None:
         checkpoint_seconds=setup.checkpoint_seconds,
         small_model_bytes=setup.small_model_bytes,
     )
+    engine.check(options)
     store = Store(setup.store)
-    wire.send(outbox, wire.Ready(pid=os.getpid()))
+    wire.send(outbox, wire.Ready())
 
     def report(epoch: EpochReport) -> Answer:
         wire.send(outbox, epoch)
@@ -92,4 +94,9 @@ def _die_with_the_worker() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(1)  # an orderly end would stumble over the thread that waits for stdin

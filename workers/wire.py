@@ -30,8 +30,6 @@ class Setup:
 class Ready:
     """The trainer has loaded what it trains with."""
 
-    pid: int
-
 
 @dataclass(frozen=True, kw_only=True)
 class Train:

@@ -1,6 +1,8 @@
 """Whatever dies in the middle of a job, the job ends once, and with the numbers of a job that nothing disturbed."""
 
 import signal
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,16 +16,18 @@ MIDDLE = 200  # an epoch in the middle of the long job
 
 
 def test_a_killed_trainers_job_goes_on_at_once_from_its_last_checkpoint(yard: Yard, undisturbed: list[Any]) -> None:
-    """No scheduler runs: its own worker notices."""
+    """No scheduler runs: its own worker notices, and any worker with a warm trainer may take the job."""
     sweep = yard.submit()
     worker = yard.start_worker()
     job = yard.wait_for_epoch(sweep, MIDDLE)
-    yard.trainer_of(worker).kill()
+    trainer = yard.trainer_of(worker)
+    killed = datetime.now(UTC)
+    trainer.kill()
     yard.wait_for_end(sweep)
     first, second = yard.attempts(job["id"])
     assert (first.outcome, second.outcome) == ("crashed", "succeeded")
     assert "signal 9" in (first.error or "")
-    assert (second.started_at - first.finished_at).total_seconds() < 1.0  # type: ignore[operator]
+    assert (first.finished_at - killed).total_seconds() < 1.0  # type: ignore[operator]
     assert second.resumed_from is not None
     assert second.resumed_from > 0
     assert yard.outcome(sweep) == undisturbed
@@ -88,6 +92,62 @@ def test_a_worker_that_freezes_longer_than_its_lease_changes_nothing_when_it_com
     first, second = yard.attempts(job["id"])
     assert (first.outcome, second.outcome) == ("lost", "succeeded")
     assert yard.outcome(sweep) == undisturbed
+
+
+def test_a_worker_that_froze_may_take_its_own_lost_job_again_and_mixes_nothing_up(yard: Yard) -> None:
+    """Its idle slot claims the job that its other slot still trains, without knowing that the claim is lost."""
+    sweep = yard.submit(epochs=2500)
+    worker = yard.start_worker(slots=2)
+    yard.wait_for_epoch(sweep, MIDDLE)
+    frozen = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children()]
+    for process in frozen:
+        process.send_signal(signal.SIGSTOP)
+    with yard.scheduler():
+        yard.wait_until("it is rescued", lambda: yard.jobs(sweep)[0]["state"] == JobState.READY)
+        for process in frozen:
+            process.send_signal(signal.SIGCONT)
+        yard.wait_until("it has it again", lambda: yard.jobs(sweep)[0]["attempt"] == 2)
+        others = yard.submit(task="sine", grid={"degree": [3]}, fixed={}, objective=None, seeds=4, epochs=3)
+        ended = yard.wait_for_end(others)
+        yard.wait_for_end(sweep)
+    assert {job["state"] for job in ended} == {JobState.SUCCEEDED}
+    assert {(job["epochs"], "val_r2" in job["metrics"]) for job in ended} == {(3, True)}
+    (job,) = yard.jobs(sweep)
+    assert (job["epochs"], "val_accuracy" in job["metrics"]) == (2500, True)
+    assert [attempt.outcome for attempt in yard.attempts(job["id"])] == ["lost", "succeeded"]
+    assert worker.poll() is None
+
+
+def test_a_trainer_whose_pipe_is_garbled_is_ended_and_its_job_goes_on(yard: Yard, undisturbed: list[Any]) -> None:
+    sweep = yard.submit()
+    worker = yard.start_worker()
+    job = yard.wait_for_epoch(sweep, MIDDLE)
+    outbox = _pipe_to_the_worker(yard.trainer_of(worker))
+    with outbox.open("wb") as pipe:
+        pipe.write(b"something a library printed\n")
+    yard.wait_for_end(sweep)
+    first, second = yard.attempts(job["id"])
+    assert (first.outcome, second.outcome) == ("crashed", "succeeded")
+    assert yard.outcome(sweep) == undisturbed
+
+
+def _pipe_to_the_worker(trainer: psutil.Process) -> Path:
+    """The trainer's end of the pipe that its messages go through."""
+    pipes = [path for path in Path(f"/proc/{trainer.pid}/fd").iterdir() if str(path.readlink()).startswith("pipe:")]
+    written = {str(path.readlink()): path for path in pipes if path.name not in ("0", "1", "2")}
+    errors = str(Path(f"/proc/{trainer.pid}/fd/2").readlink())
+    (outbox,) = [path for pipe, path in written.items() if pipe != errors]
+    return outbox
+
+
+def test_a_worker_that_cannot_start_a_trainer_says_why_and_takes_no_job(yard: Yard) -> None:
+    sweep = yard.submit()
+    worker = yard.start_worker(device="cuda:7")
+    assert worker.wait(timeout=60) == 1
+    assert "cannot start a trainer" in yard.log.read_text()
+    assert "cuda:7" in yard.log.read_text()
+    (job,) = yard.jobs(sweep)
+    assert (job["state"], job["attempt"]) == (JobState.READY, 0)
 
 
 def test_a_job_that_kills_its_trainer_each_time_fails_and_leaves_the_others_alone(yard: Yard) -> None:

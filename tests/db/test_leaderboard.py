@@ -205,6 +205,9 @@ def test_cells_rank_by_the_mean_of_their_seeds(database: Database) -> None:
     assert [cell.std for cell in cells] == [pytest.approx(0), None, pytest.approx(math.sqrt(0.07)), None]
     assert cells[1].params == FIXED | {"lr": 0.1}
     assert cells[2].metrics == {"val_accuracy": pytest.approx(0.7), "test_accuracy": 0.5}
+    assert cells[2].metrics_std == {"val_accuracy": pytest.approx(math.sqrt(0.07)), "test_accuracy": 0}
+    assert cells[1].metrics_std == {"val_accuracy": None, "test_accuracy": None}
+    assert (cells[3].metrics["val_accuracy"], cells[3].metrics_std["val_accuracy"]) == (None, None)
     assert best_two == cells[:2]
 
 

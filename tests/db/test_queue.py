@@ -166,12 +166,21 @@ class TestEnds:
         claimed = claim_one(database)
         assert write(database, queue.fail, claimed, failure(claimed.job, reason)) is JobState.FAILED
 
+    def test_an_error_text_with_a_nul_is_stored_without_it(
+        self, database: Database, add_sweep: AddSweep, row: Row
+    ) -> None:
+        add_sweep(retries=0)
+        claimed = claim_one(database)
+        broken = Failure(job=claimed.job, reason=FailureReason.ERROR, error="binary \0 noise")
+        assert write(database, queue.fail, claimed, broken) is JobState.FAILED
+        assert row(claimed.job)["error"] == "binary  noise"
+
     def test_a_job_given_back_is_ready_again_and_has_not_failed(
         self, database: Database, add_sweep: AddSweep, row: Row
     ) -> None:
         add_sweep(retries=0)
         claimed = claim_one(database)
-        assert write(database, queue.give_back, claimed)
+        assert write(database, queue.release, claimed) is JobState.READY
         assert row(claimed.job)["failures"] == 0
         assert claim_one(database).attempt == 2
         assert attempts(database, claimed.job) == [(1, "given back"), (2, None)]
@@ -205,20 +214,19 @@ class TestFence:
         report = [EpochReport(job=zombie.job, epoch=9, metrics={}, seconds=1.0)]
         assert write(database, queue.finish, zombie, result(zombie.job)) is False
         assert write(database, queue.fail, zombie, failure(zombie.job)) is None
-        assert write(database, queue.give_back, zombie) is False
-        assert write(database, queue.cancel_claimed, zombie) is False
+        assert write(database, queue.release, zombie) is None
         assert write(database, queue.record_epochs, zombie, report) is False
         assert row(zombie.job) == before
         with database.reading() as session:
             assert history.epochs(session, zombie.job) == []
 
     def test_its_heartbeat_tells_it_so(self, database: Database, zombie: Claim) -> None:
-        told = write(database, queue.renew, "zombie", {zombie.job: 1}, LEASE)
-        assert told == {zombie.job: Answer.CLAIM_LOST}
+        told = write(database, queue.renew, "zombie", {(zombie.job, 1)}, LEASE)
+        assert told == {(zombie.job, 1): Answer.CLAIM_LOST}
 
     def test_its_own_later_attempt_is_told_apart_from_the_earlier(self, database: Database, zombie: Claim) -> None:
-        told = write(database, queue.renew, "successor", {zombie.job: 1}, LEASE)
-        assert told == {zombie.job: Answer.CLAIM_LOST}
+        told = write(database, queue.renew, "successor", {(zombie.job, 1), (zombie.job, 2)}, LEASE)
+        assert told == {(zombie.job, 1): Answer.CLAIM_LOST, (zombie.job, 2): Answer.GO_ON}
 
 
 class TestHeartbeatAndRescue:
@@ -229,7 +237,7 @@ class TestHeartbeatAndRescue:
         held, forgotten = claim_one(database), claim_one(database)
         expire_lease(held.job)
         expire_lease(forgotten.job)
-        assert write(database, queue.renew, "w1", {held.job: 1}, LEASE) == {held.job: Answer.GO_ON}
+        assert write(database, queue.renew, "w1", {(held.job, 1)}, LEASE) == {(held.job, 1): Answer.GO_ON}
         assert write(database, queue.rescue) == 1
         assert attempts(database, held.job) == [(1, None)]
         assert attempts(database, forgotten.job) == [(1, "lost")]
@@ -279,8 +287,8 @@ class TestSteering:
         running = claim_one(database)
         assert write(database, queue.cancel_sweep, sweep) == 3
         assert claim(database) == []
-        assert write(database, queue.renew, "w1", {running.job: 1}, LEASE) == {running.job: Answer.CANCELLED}
-        assert write(database, queue.cancel_claimed, running)
+        assert write(database, queue.renew, "w1", {(running.job, 1)}, LEASE) == {(running.job, 1): Answer.CANCELLED}
+        assert write(database, queue.release, running) is JobState.CANCELLED
         with database.reading() as session:
             assert set(session.scalars(select(Job.state))) == {JobState.CANCELLED}
 
@@ -289,6 +297,30 @@ class TestSteering:
         running = claim_one(database)
         write(database, queue.cancel_sweep, sweep)
         assert write(database, queue.fail, running, failure(running.job)) is JobState.CANCELLED
+
+    def test_a_job_that_stops_after_its_sweep_was_resumed_is_ready_again(
+        self, database: Database, add_sweep: AddSweep
+    ) -> None:
+        """Its trainer was told of the cancel, and stops; what counts is what the sweep is by then."""
+        sweep = add_sweep()
+        running = claim_one(database)
+        write(database, queue.cancel_sweep, sweep)
+        write(database, queue.resume_sweep, sweep)
+        assert write(database, queue.release, running) is JobState.READY
+        assert write(database, queue.close_finished) == 0
+        assert claim_one(database).attempt == 2
+
+    def test_resuming_or_retrying_a_finished_sweep_without_such_jobs_leaves_it_finished(
+        self, database: Database, add_sweep: AddSweep, result: Result
+    ) -> None:
+        sweep = add_sweep()
+        done = claim_one(database)
+        write(database, queue.finish, done, result(done.job))
+        write(database, queue.close_finished)
+        assert write(database, queue.resume_sweep, sweep) == 0
+        assert write(database, queue.retry_sweep, sweep) == 0
+        with database.reading() as session:
+            assert session.get_one(Sweep, sweep).state == SweepState.FINISHED
 
     def test_a_resumed_sweep_carries_on(self, database: Database, add_sweep: AddSweep, result: Result) -> None:
         sweep = add_sweep(3)
@@ -339,7 +371,7 @@ def _claim_all(url: str, worker: str, results: Any) -> None:
     while time.monotonic() - idle_since < 1.0:  # others may hold the last ones locked
         claims = claim(database, worker, limit=3)
         for one in claims:
-            write(database, queue.give_back, one) if one.attempt == 1 and one.job % 7 == 0 else taken.append(one.job)
+            write(database, queue.release, one) if one.attempt == 1 and one.job % 7 == 0 else taken.append(one.job)
             idle_since = time.monotonic()
     database.close()
     results.put(taken)

@@ -36,9 +36,7 @@ class TestWire:
         assert isinstance(received, EpochReport)
         assert math.isnan(received.metrics["val_loss"])
 
-    @pytest.mark.parametrize(
-        "line", [b"", b"\n", b"Ready\n", b"Ready {}\n", b"Nonsense {}\n", b'Ready {"pid": 1}', b"\xff\n"]
-    )
+    @pytest.mark.parametrize("line", [b"", b"\n", b"Ready\n", b"Train {}\n", b"Nonsense {}\n", b"Ready {}", b"\xff\n"])
     def test_what_is_no_whole_message_is_refused(self, line: bytes) -> None:
         with pytest.raises(ValueError):  # noqa: PT011 (pydantic's errors are ValueErrors too)
             wire.decode(line)
@@ -49,27 +47,32 @@ class TestHoldings:
         holdings, held = Holdings(), claim(1)
         holdings.hold(held)
         assert holdings.answer(held) is Answer.GO_ON
-        holdings.tell({1: 1}, {1: Answer.CANCELLED})
+        holdings.tell({(1, 1): Answer.CANCELLED})
         assert holdings.answer(held) is Answer.CANCELLED
 
-    def test_an_answer_to_an_earlier_attempt_does_not_stop_a_later_one(self) -> None:
-        holdings, later = Holdings(), claim(1, attempt=2)
+    def test_two_attempts_at_one_job_are_told_apart(self) -> None:
+        """After a freeze longer than its lease, a worker may claim a job again that another slot of it still trains."""
+        holdings, earlier, later = Holdings(), claim(1, attempt=1), claim(1, attempt=2)
+        holdings.hold(earlier)
         holdings.hold(later)
-        holdings.tell({1: 1}, {1: Answer.CLAIM_LOST})
+        assert holdings.attempts() == {(1, 1), (1, 2)}
+        holdings.tell({(1, 1): Answer.CLAIM_LOST, (1, 2): Answer.GO_ON})
+        assert (holdings.answer(earlier), holdings.answer(later)) == (Answer.CLAIM_LOST, Answer.GO_ON)
+        holdings.let_go(earlier)
         assert holdings.answer(later) is Answer.GO_ON
 
     def test_an_answer_for_a_job_that_has_ended_is_left_out(self) -> None:
         holdings, held = Holdings(), claim(1)
         holdings.hold(held)
         holdings.let_go(held)
-        holdings.tell({1: 1}, {1: Answer.CLAIM_LOST})
-        assert holdings.attempts() == {}
+        holdings.tell({(1, 1): Answer.CLAIM_LOST})
+        assert holdings.attempts() == set()
 
     def test_a_stopping_worker_gives_back_what_it_holds_but_a_cancelled_job_stays_cancelled(self) -> None:
         holdings, going, cancelled = Holdings(), claim(1), claim(2)
         holdings.hold(going)
         holdings.hold(cancelled)
-        holdings.tell({2: 1}, {2: Answer.CANCELLED})
+        holdings.tell({(2, 1): Answer.CANCELLED})
         holdings.draining.set()
         assert (holdings.answer(going), holdings.answer(cancelled)) == (Answer.GIVE_BACK, Answer.CANCELLED)
 
@@ -79,6 +82,12 @@ class TestDevices:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
         assert devices.slot_devices("gpu", None) == ["2", "5"]
         assert devices.slot_devices("gpu", 3) == ["2", "5", "2"]
+
+    def test_a_device_set_by_name_is_used_whatever_the_queue(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+        assert devices.trainer_device("cpu", "cuda:1") == "cuda:1"
+        assert devices.slot_devices("cpu", None, "cuda:1") == [None]
+        assert devices.slot_devices("gpu", 2, "cpu") == ["", ""]
 
     def test_trainers_of_the_cpu_queue_see_no_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

@@ -1,0 +1,132 @@
+"""Two connections at the same time, each in the middle of a transaction: what one is about to do, the other has undone.
+
+On PostgreSQL the second waits for the first; on SQLite it cannot even begin, so there is nothing to race.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from db import migrate, queue, submission
+from db.models import Job, Sweep
+from db.session import Database
+from jobs.spec import Claim, Failure
+from jobs.states import FailureReason, JobState, SweepState
+
+AddSweep = Callable[..., int]
+
+
+@pytest.fixture
+def database(postgres_url: str) -> Iterator[Database]:
+    database = Database(postgres_url)
+    migrate.upgrade(database)
+    yield database
+    database.close()
+
+
+def claim(database: Database) -> Claim:
+    with database.writing() as session:
+        (claimed,) = queue.claim(session, "cpu", "w", 60.0)
+    return claimed
+
+
+def race(database: Database, first: Callable[[Any], Any], second: Callable[[Any], Any]) -> None:
+    """`second` begins while `first` has done its work and not yet committed, and waits for it."""
+    errors: list[BaseException] = []
+
+    def run_second() -> None:
+        try:
+            with database.writing() as session:
+                second(session)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run_second)
+    with database.writing() as session:
+        first(session)
+        thread.start()
+        wait_until_blocked(database, thread)
+    thread.join()
+    assert errors == []
+
+
+def wait_until_blocked(database: Database, thread: threading.Thread) -> None:
+    """Return when a statement waits for a lock, or when the thread needed none and has ended."""
+    while thread.is_alive():
+        with database.reading() as session:
+            blocked = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            if session.scalar(text(blocked)):
+                return
+
+
+def states(database: Database, sweep: int) -> tuple[str, list[str]]:
+    with database.reading() as session:
+        jobs = session.query(Job.state).where(Job.sweep_id == sweep).order_by(Job.id)
+        return session.get_one(Sweep, sweep).state, [row.state for row in jobs]
+
+
+def failed(claimed: Claim) -> Failure:
+    return Failure(job=claimed.job, reason=FailureReason.ERROR, error="it broke")
+
+
+@pytest.mark.parametrize("end", ["fail", "release", "rescue"])
+def test_a_job_that_ends_while_its_sweep_is_cancelled_is_cancelled_with_it(
+    database: Database, add_sweep: AddSweep, end: str
+) -> None:
+    ends: dict[str, Callable[[Claim], Callable[[Any], Any]]] = {
+        "fail": lambda claimed: lambda session: queue.fail(session, claimed, failed(claimed)),
+        "release": lambda claimed: lambda session: queue.release(session, claimed),
+        "rescue": lambda claimed: lambda session: queue.rescue(session, "w"),
+    }
+    for cancel_first in (True, False):
+        sweep = add_sweep()
+        ending, cancel = ends[end](claim(database)), lambda session, sweep=sweep: queue.cancel_sweep(session, sweep)
+        race(database, *((cancel, ending) if cancel_first else (ending, cancel)))
+        assert states(database, sweep) == (SweepState.CANCELLED, [JobState.CANCELLED])
+
+
+@pytest.mark.parametrize("reopen_first", [True, False])
+def test_a_sweep_that_is_retried_while_it_is_closed_ends_up_open(
+    database: Database, add_sweep: AddSweep, reopen_first: bool
+) -> None:
+    sweep = add_sweep(retries=0)
+    claimed = claim(database)
+    with database.writing() as session:
+        queue.fail(session, claimed, failed(claimed))
+
+    def retry(session: Any) -> None:
+        assert queue.retry_sweep(session, sweep) == 1
+
+    race(database, *((retry, queue.close_finished) if reopen_first else (queue.close_finished, retry)))
+    assert states(database, sweep) == (SweepState.OPEN, [JobState.READY])
+
+
+def test_a_sweep_is_not_opened_while_it_is_removed(database: Database, add_sweep: AddSweep) -> None:
+    sweep = add_sweep(3, opened=False)
+    opened: list[bool] = []
+
+    def remove_jobs(session: Any) -> None:
+        session.get(Sweep, sweep, with_for_update=True)
+        session.query(Job).where(Job.sweep_id == sweep).delete()
+
+    race(database, remove_jobs, lambda session: opened.append(submission.open_sweep(session, sweep)))
+    assert opened == [False]
+
+
+def test_of_two_who_submit_the_same_once_one_finds_the_others(database: Database, add_sweep: AddSweep) -> None:
+    found: list[Any] = []
+
+    def submit_once(session: Any) -> None:
+        found.append(submission.find_same(session, "h"))
+        if found[-1] is None:
+            session.execute(text("UPDATE sweeps SET spec_hash = 'h'"))
+
+    add_sweep(opened=False)
+    race(database, submit_once, submit_once)
+    assert found[0] is None
+    assert found[1] is not None
