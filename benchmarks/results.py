@@ -2,86 +2,62 @@
 
     .venv/bin/python benchmarks/results.py [TASK …]
 
-Trains in this process, by the engine that the workers call; prints the table of docs/results.md.
+Submits the grids to a yard of its own with local workers, as a user would; prints the table of docs/results.md.
 """
 
+import os
 import sys
+import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
 
+import gridyard
 from jobs.catalogue import TASKS
-from jobs.engine import Options, train
-from jobs.spec import Answer, Assignment, JobSpec, Json, SweepSpec, TrainResult
-from jobs.store import Store
 from jobs.tabular import split
 from jobs.tasks import sine
-from scheduler.grid import count, jobs
-from scheduler.sweep_file import read
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SEEDS = [0, 1, 2, 3, 4]
+SEEDS = 5
 
 
 def main(names: list[str]) -> None:
-    print("| task | jobs | best cell of the grid | validation, 5 seeds | test, 5 seeds | seconds |")
+    print(f"| task | jobs | best cell of the grid | validation, {SEEDS} seeds | test, {SEEDS} seeds | seconds |")
     print("|---|---|---|---|---|---|")
-    for name in names or TASKS:
-        started = time.perf_counter()
-        spec = replace(read(EXAMPLES / f"{name}.yaml"), seeds=SEEDS)
-        cells = results(spec)
-        sign = 1 if spec.objective.mode == "max" else -1
-        cell, best = max(cells.items(), key=lambda item: sign * mean(result.score for result in item[1]))
-        metric = spec.objective.metric.removeprefix("val_")
-        print(
-            f"| {name} | {count(spec) * len(SEEDS)} | {cell} | {spread(best, 'val', metric)} "
-            f"| {spread(best, 'test', metric)} | {time.perf_counter() - started:.0f} |",
-            flush=True,
-        )
-        if name == "sine":
-            ratios = [
-                result.metrics["test_mse"] / least_squares(seed) for seed, result in zip(SEEDS, best, strict=True)
-            ]
-            print(f"\nsine: test MSE / least-squares cubic's: {mean(ratios):.4f}, worst seed {max(ratios):.4f}")
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["GRIDYARD_HOME"] = home
+        yard = gridyard.connect()
+        for name in names or TASKS:
+            print(row_of(yard, name), flush=True)
 
 
-def results(spec: SweepSpec) -> dict[str, list[TrainResult]]:
-    """Every cell's results, seed by seed."""
-    cells: dict[str, list[TrainResult]] = defaultdict(list)
-    for cell, result in outcomes(spec):
-        cells[", ".join(f"{name} {value}" for name, value in cell.items())].append(result)
-    return cells
+def row_of(yard: gridyard.Yard, name: str) -> str:
+    """Trains a grid; its line of the table."""
+    started = time.perf_counter()
+    sweep = yard.submit(EXAMPLES / f"{name}.yaml", sets=[f"seeds={SEEDS}"])
+    status = sweep.wait()
+    seconds = time.perf_counter() - started
+    assert status.jobs["succeeded"] == status.total, f"{name}: not every job succeeded"
+    (best,) = sweep.ranked(1, by="cell")
+    cell = ", ".join(f"{parameter} {best.params[parameter]}" for parameter in best.varied)
+    metric = best.metric.removeprefix("val_")
+    metrics = [yard.job(job).details().metrics for job in best.jobs]
+    parts = [spread([values[f"{part}_{metric}"] for values in metrics], metric) for part in ("val", "test")]
+    if name == "sine":
+        parts[1] += ratio([values["test_mse"] for values in metrics])
+    return f"| {name} | {status.total} | {cell} | {parts[0]} | {parts[1]} | {seconds:.0f} |"
 
 
-def outcomes(spec: SweepSpec) -> Iterator[tuple[Json, TrainResult]]:
-    options = Options(device="cpu", checkpoint_seconds=float("inf"))
-    for _, seed, cell in jobs(spec):
-        job = JobSpec(
-            job=1,
-            sweep=1,
-            sweep_uid="results",
-            task=spec.task,
-            params={**spec.fixed, **cell},
-            seed=seed,
-            epochs=spec.epochs,
-            objective=spec.objective,
-            early_stopping=spec.early_stopping,
-        )
-        assignment = Assignment(spec=job, attempt=1)
-        store = Store("memory://results")
-        (outcome,) = train([assignment], store=store, options=options, report=lambda report: Answer.GO_ON)
-        assert isinstance(outcome, TrainResult), outcome
-        yield cell, outcome
-
-
-def spread(results: list[TrainResult], part: str, metric: str) -> str:
-    values = [result.metrics[f"{part}_{metric}"] for result in results]
+def spread(values: list[float], metric: str) -> str:
     return f"{metric} {mean(values):.4f} ± {stdev(values):.4f}"
+
+
+def ratio(errors: list[float]) -> str:
+    """How much worse than least squares, seed by seed."""
+    ratios = [error / least_squares(seed) for seed, error in enumerate(errors)]
+    return f"; {mean(ratios):.3f} of the least-squares cubic's, worst seed {max(ratios):.3f}"
 
 
 def least_squares(seed: int) -> float:

@@ -15,11 +15,16 @@ LEFT = {  # headers of columns of words; numbers stand to the right
     *("worker", "outcome", "started", "metric"),
 }
 
+STD = "_std"  # ends the name of a metric's spread
+
 Rows = Sequence[Ranked] | Sequence[RankedCell]
 
 
 def flat(rows: Rows) -> list[dict[str, Any]]:
-    """One dict per row: rank, job or cell, score, the parameters that vary, seed, every metric, epochs, seconds."""
+    """One dict per row: rank, job or cell, score, the parameters that vary, seed, every metric, epochs, seconds.
+
+    A cell has each metric's mean over its seeds and beside it the sample standard deviation: "test_loss_std".
+    """
     params, several = _varying(rows), len({row.sweep for row in rows}) > 1
     metrics = sorted({name for row in rows for name in row.metrics}, key=_metric_order)
     return [
@@ -28,7 +33,7 @@ def flat(rows: Rows) -> list[dict[str, Any]]:
             **({"sweep": row.sweep, "task": row.task, "metric": row.metric} if several else {}),
             **{name: row.params.get(name) for name in params},
             **({"seed": row.seed} if isinstance(row, Ranked) else {}),
-            **{name: row.metrics.get(name) for name in metrics},
+            **_metrics(row, metrics),
             **_tail(row),
         }
         for row in rows
@@ -45,6 +50,13 @@ def _tail(row: Ranked | RankedCell) -> dict[str, Any]:
     if isinstance(row, Ranked):
         return {"best_epoch": row.best_epoch, "epochs": row.epochs, "seconds": row.seconds}
     return {}
+
+
+def _metrics(row: Ranked | RankedCell, names: Sequence[str]) -> dict[str, float | None]:
+    if isinstance(row, Ranked):
+        return {name: row.metrics.get(name) for name in names}
+    spreads = ((name, row.metrics.get(name), row.metrics_std.get(name)) for name in names)
+    return {key: value for name, mean, std in spreads for key, value in ((name, mean), (f"{name}{STD}", std))}
 
 
 def _varying(rows: Rows) -> list[str]:
@@ -76,9 +88,12 @@ def write_csv(rows: Rows, file: IO[str]) -> None:
 
 def leaderboard(rows: Rows) -> str:
     """The leaderboard as text, at most WIDTH columns wide as long as its parameters let it."""
-    records = [{**record, "mean ± std": _spread(record)} if "mean" in record else record for record in flat(rows)]
+    records = flat(rows)
     objective = "test_" + rows[0].metric.removeprefix("val_")
-    tests = [name for name in records[0] if name.startswith("test_")]
+    tests = [name for name in records[0] if name.startswith("test_") and not name.endswith(STD)]
+    if isinstance(rows[0], RankedCell):
+        spreads = {"mean ± std": ("mean", "std")} | {name: (name, f"{name}{STD}") for name in tests}
+        records = [record | {name: _spread(record, *of) for name, of in spreads.items()} for record in records]
     tests.sort(key=lambda name: name != objective)  # the objective's own first: the last ones go when space is short
     while True:
         text = _as_text(records, _varying(rows), tests)
@@ -87,8 +102,8 @@ def leaderboard(rows: Rows) -> str:
         tests.pop()
 
 
-def _spread(record: dict[str, Any]) -> str:
-    return number(record["mean"]) + ("" if record["std"] is None else f" ± {number(record['std'])}")
+def _spread(record: dict[str, Any], mean: str, std: str) -> str:
+    return number(record[mean]) + ("" if record[std] is None else f" ± {number(record[std])}")
 
 
 def _as_text(records: list[dict[str, Any]], params: list[str], tests: list[str]) -> str:

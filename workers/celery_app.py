@@ -19,7 +19,7 @@ def make(settings: Settings, queue: str | None = None) -> Celery:
         # The message lives milliseconds: it is acknowledged before work begins. Held for the length of a job, Redis
         # would deliver it again after its visibility timeout, and again (celery#5935).
         task_acks_late=False,
-        worker_prefetch_multiplier=1,
+        worker_prefetch_multiplier=1,  # 0 would mean: without limit
         worker_disable_prefetch=bool(settings.broker.startswith(("redis", "valkey"))),  # others warn and ignore it
         task_ignore_result=True,  # results are rows of the database
         result_backend=None,
@@ -30,20 +30,20 @@ def make(settings: Settings, queue: str | None = None) -> Celery:
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,  # a worker may start before its broker
         broker_connection_max_retries=None,  # for ever; the default gives up after 100
-        broker_connection_timeout=5,
+        broker_connection_timeout=5,  # seconds
         worker_cancel_long_running_tasks_on_connection_loss=False,  # Celery 6 flips it: a blink would kill trainings
         task_publish_retry=False,  # a bell may be lost; a submission must not hang on the broker
         worker_hijack_root_logger=False,  # logging is configured once, by us
         worker_redirect_stdouts=False,
-        task_create_missing_queues=False,
+        task_create_missing_queues=False,  # a message never makes a worker listen somewhere else
         task_queues=[Queue(queue)] if queue else None,
     )
     if settings.broker.startswith(("redis", "valkey")):
         app.conf.broker_transport_options = {
             "global_keyprefix": "gridyard:",  # lets an ACL name our keys
-            "socket_timeout": 30,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
+            "socket_timeout": 30,  # seconds; longer than one wait for a message
+            "socket_connect_timeout": 5,  # seconds
+            "socket_keepalive": True,  # a firewall must not forget an idle worker
             "health_check_interval": 25,  # notices a half-open connection
         }
     return app

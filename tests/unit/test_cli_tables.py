@@ -46,7 +46,8 @@ def cell(**changes: Any) -> RankedCell:
         "std": 0.0123456,
         "n": 3,
         "jobs": [1, 2, 3],
-        "metrics": {"test_accuracy": 0.9},
+        "metrics": {"test_accuracy": 0.96, "val_loss": 0.1},
+        "metrics_std": {"test_accuracy": 0.0279, "val_loss": None},
     }
     return RankedCell(**values | changes)
 
@@ -67,7 +68,14 @@ def test_a_leaderboard_of_cells_shows_mean_and_spread() -> None:
     lines = tables.leaderboard([cell(), cell(rank=2, cell=4, std=None, n=1)]).splitlines()
     assert "mean ± std" in lines[0]
     assert "0.9000 ± 0.01235" in lines[2]
-    assert "±" not in lines[3]
+    assert "0.9600 ± 0.02790" in lines[2]
+    assert "0.9000  " in lines[3]
+
+
+def test_the_flat_rows_of_cells_have_each_metric_with_its_spread_beside_it() -> None:
+    (row,) = tables.flat([cell()])
+    assert list(row)[-4:] == ["test_accuracy", "test_accuracy_std", "val_loss", "val_loss_std"]
+    assert (row["test_accuracy"], row["test_accuracy_std"], row["val_loss_std"]) == (0.96, 0.0279, None)
 
 
 def test_a_leaderboard_over_sweeps_tells_sweep_task_and_what_differs() -> None:
