@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import numpy as np
 
 import gridyard
+from db.leaderboard import RankedCell
 from jobs.catalogue import TASKS
 from jobs.tabular import split
 from jobs.tasks import sine
@@ -41,17 +42,18 @@ def row_of(yard: gridyard.Yard, name: str) -> str:
     seconds = time.perf_counter() - started
     assert status.jobs["succeeded"] == status.total, f"{name}: not every job succeeded"
     (best,) = sweep.ranked(1, by="cell")
+    assert isinstance(best, RankedCell)
     cell = ", ".join(f"{parameter} {best.params[parameter]}" for parameter in best.varied)
     metric = best.metric.removeprefix("val_")
-    metrics = [yard.job(job).details().metrics for job in best.jobs]
-    parts = [spread([values[f"{part}_{metric}"] for values in metrics], metric) for part in ("val", "test")]
+    parts = [spread(best, part, metric) for part in ("val", "test")]
     if name == "sine":
-        parts[1] += ratio([values["test_mse"] for values in metrics])
+        parts[1] += ratio([yard.job(job).details().metrics["test_mse"] for job in best.jobs])
     return f"| {name} | {status.total} | {cell} | {parts[0]} | {parts[1]} | {seconds:.0f} |"
 
 
-def spread(values: list[float], metric: str) -> str:
-    return f"{metric} {mean(values):.4f} ± {stdev(values):.4f}"
+def spread(cell: RankedCell, part: str, metric: str) -> str:
+    name = f"{part}_{metric}"
+    return f"{metric} {cell.metrics[name]:.4f} ± {cell.metrics_std[name]:.4f}"
 
 
 def ratio(errors: list[float]) -> str:
