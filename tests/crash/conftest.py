@@ -10,10 +10,13 @@ from jobs.states import JobState
 from tests.yards import Yard
 
 
-@pytest.fixture
-def yard(tmp_path: Path, database_url: str) -> Iterator[Yard]:
-    """A yard without a broker, once on SQLite and once on PostgreSQL."""
-    yard = Yard(tmp_path, database_url)
+@pytest.fixture(params=["sqlite"])
+def yard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Yard]:
+    """A yard without a broker, on SQLite unless a test names more by `on_both_databases`."""
+    url = f"sqlite:///{tmp_path}/gridyard.db"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    yard = Yard(tmp_path, url)
     yield yard
     yard.close()
 

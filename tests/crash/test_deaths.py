@@ -12,7 +12,10 @@ from db import queue
 from jobs.states import JobState
 from tests.yards import Yard
 
-MIDDLE = 200  # an epoch in the middle of the long job
+MIDDLE = 100  # an epoch in the middle of the long job
+
+# What the databases do differently is tested in tests/db; on both run the deaths that a race in the database settles.
+on_both_databases = pytest.mark.parametrize("yard", ["sqlite", "postgresql"], indirect=True)
 
 
 def test_a_killed_trainers_job_goes_on_at_once_from_its_last_checkpoint(yard: Yard, undisturbed: list[Any]) -> None:
@@ -33,6 +36,7 @@ def test_a_killed_trainers_job_goes_on_at_once_from_its_last_checkpoint(yard: Ya
     assert yard.outcome(sweep) == undisturbed
 
 
+@on_both_databases
 def test_a_killed_workers_job_goes_on_after_its_lease_and_no_trainer_outlives_it(
     yard: Yard, undisturbed: list[Any]
 ) -> None:
@@ -70,6 +74,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_job_back(yard: Yard, undisturbe
     assert yard.outcome(sweep) == undisturbed
 
 
+@on_both_databases
 def test_a_worker_that_freezes_longer_than_its_lease_changes_nothing_when_it_comes_back(
     yard: Yard, undisturbed: list[Any]
 ) -> None:
@@ -94,6 +99,7 @@ def test_a_worker_that_freezes_longer_than_its_lease_changes_nothing_when_it_com
     assert yard.outcome(sweep) == undisturbed
 
 
+@on_both_databases
 def test_a_worker_that_froze_may_take_its_own_lost_job_again_and_mixes_nothing_up(yard: Yard) -> None:
     """Its idle slot claims the job that its other slot still trains, without knowing that the claim is lost."""
     sweep = yard.submit(epochs=2500)
@@ -163,6 +169,7 @@ def test_a_job_that_kills_its_trainer_each_time_fails_and_leaves_the_others_alon
     assert {other["state"] for other in yard.wait_for_end(others)} == {JobState.SUCCEEDED}
 
 
+@on_both_databases
 def test_a_sweep_of_many_jobs_comes_to_the_same_with_a_worker_killed_in_the_middle(yard: Yard) -> None:
     """The leaderboard of a disturbed sweep equals that of an undisturbed one, to the last digit."""
     grid = {"lr": [0.003, 0.01, 0.03], "dropout": [0.0, 0.2]}
@@ -194,7 +201,7 @@ def test_cancelling_stops_a_running_job(yard: Yard) -> None:
         assert queue.cancel_sweep(session, sweep) == 1
     (job,) = yard.wait_for_end(sweep)
     assert job["state"] == JobState.CANCELLED
-    assert job["epoch"] < 1000
+    assert job["epoch"] < 800
 
 
 @pytest.mark.parametrize("which", ["worker", "trainer"])
