@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jobs import settings
+from jobs import settings, tensorfile
 from jobs.errors import CheckpointDamaged, StoreError
 from jobs.store import Store
 from jobs.tabular import Table
@@ -24,7 +24,8 @@ def bundled(name: str) -> Table:
 
     Importing scikit-learn takes a trainer 3 s of CPU time, reading the kept table 2 ms.
     """
-    store, path = Store(str(folder())), f"{name}-scikit-learn-{version('scikit-learn')}.safetensors"
+    # Versions that share the folder must not write each other's files anew, in turn.
+    store, path = Store(str(folder())), f"{name}-{version('scikit-learn')}-{tensorfile.FORMAT}.safetensors"
     try:
         return _read(store, path)
     except StoreError as error:  # not there, or not whole
@@ -41,7 +42,7 @@ def _read(store: Store, path: str) -> Table:
     content = store.read(path)
     try:
         return Table.from_file(content, path)
-    except CheckpointDamaged as error:
+    except (CheckpointDamaged, KeyError, TypeError) as error:
         raise StoreError(f"{error}; it is made again") from error
 
 

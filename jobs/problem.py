@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from jobs.errors import InputError
 from jobs.losses import Loss
 
 
@@ -59,8 +62,23 @@ class Model(nn.Module):
     def features(self) -> tuple[str, ...]:
         return self.signature.features
 
-    def forward(self, rows: Tensor) -> Tensor:
-        predictions: Tensor = self.after(self.net(self.before(rows)))
+    def forward(self, rows: ArrayLike | Tensor) -> Tensor:
+        """
+        Args:
+            rows: (B, *input_shape), raw, as a tensor or anything that NumPy takes for an array, of any type of number.
+
+        Raises:
+            InputError: they have another shape.
+        """
+        weight = next(self.parameters())
+        given = rows if isinstance(rows, Tensor) else torch.from_numpy(np.asarray(rows))
+        if given.shape[1:] != self.signature.input_shape or given.ndim == 0:
+            columns = f": {', '.join(self.features)}" if self.features else ""
+            raise InputError(
+                f"the model takes rows of shape (rows, {', '.join(map(str, self.signature.input_shape))}){columns}; "
+                f"given was {tuple(given.shape)}"
+            )
+        predictions: Tensor = self.after(self.net(self.before(given.to(weight))))
         return predictions
 
 

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from jobs import artifact, tasks, tensorfile
 from jobs.catalogue import TASKS
-from jobs.errors import CheckpointDamaged, UnknownTask
+from jobs.errors import CheckpointDamaged, InputError, UnknownTask
 from jobs.problem import Problem
 from jobs.spec import EarlyStopping, JobSpec, Outcome, TrainResult
 from jobs.tabular import Table, split
@@ -161,6 +161,19 @@ class TestModelFiles:
         else:
             mse = (predictions[:, 0] - truth).square().mean().item()
             assert mse == pytest.approx(result.metrics["test_mse"], rel=1e-4)
+
+    def test_a_loaded_model_takes_rows_as_numpy_gives_them_and_says_when_columns_are_missing(
+        self, make_spec: MakeSpec, train_one: TrainOne
+    ) -> None:
+        model, rows = artifact.load(train_one(make_spec("iris", epochs=2)).best.content), TABLES["iris"]().rows
+        expected = model(torch.from_numpy(rows).float())
+        for given in (rows, torch.from_numpy(rows), rows.tolist(), rows.astype("float16").astype("float64")):
+            assert model(given).shape == expected.shape
+        assert torch.equal(model(rows), expected)
+        with pytest.raises(InputError, match=r"rows of shape \(rows, 4\): sepal length .*given was \(150, 3\)"):
+            model(rows[:, :3])
+        with pytest.raises(InputError, match=r"given was \(4,\)"):
+            model(rows[0])
 
     def test_loading_leaves_torchs_global_stream_as_it_was(self, make_spec: MakeSpec, train_one: TrainOne) -> None:
         content = train_one(make_spec()).best.content

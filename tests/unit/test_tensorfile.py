@@ -6,8 +6,9 @@ import pickle
 import pytest
 import torch
 
+from jobs import tensorfile
 from jobs.errors import CheckpointDamaged
-from jobs.tensorfile import pack, unpack
+from jobs.tensorfile import FORMAT, pack, unpack
 
 TENSORS = {
     "weights": torch.arange(6, dtype=torch.float32).view(2, 3).T,  # not contiguous
@@ -58,3 +59,11 @@ def test_a_file_with_one_wrong_bit_anywhere_is_refused() -> None:
 def test_a_foreign_file_is_refused(content: bytes) -> None:
     with pytest.raises(CheckpointDamaged):
         unpack(content, "it")
+
+
+def test_a_file_of_another_format_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorfile, "FORMAT", 99)
+    later = pack({"a": torch.zeros(2)}, {})
+    monkeypatch.undo()
+    with pytest.raises(CheckpointDamaged, match=f"format 99, written by another version; this one reads {FORMAT}"):
+        unpack(later, "the model")
