@@ -47,12 +47,18 @@ def count_ready(session: Session, queue: str, at_most: int) -> int:
     return session.scalars(select(func.count()).select_from(some.subquery())).one()
 
 
-def claim(session: Session, queue: str, worker: str, lease_seconds: float, limit: int = 1) -> list[Claim]:
+def claim(
+    session: Session, queue: str, worker: str, lease_seconds: float, limit: int = 1, first: int | None = None
+) -> list[Claim]:
     """Take the best ready jobs, at most `limit`, all of one sweep: highest priority first, then oldest first.
 
     ready → running, attempt + 1, with a lease.
+
+    Args:
+        first: the sweep that comes before all others.
     """
-    for sweep in session.scalars(_open_sweeps_with_ready_jobs(queue)).all():
+    sweeps = session.scalars(_open_sweeps_with_ready_jobs(queue)).all()
+    for sweep in sorted(sweeps, key=lambda sweep: sweep != first):
         rows = _take_ready(session, sweep, worker, lease_seconds, limit)
         if rows:  # none: others took them between our look and our claim
             return _claims(session, sweep, worker, rows)

@@ -1,14 +1,16 @@
 """Every setting and its meaning: from `GRIDYARD_…` variables, else `gridyard.toml`, else the laptop defaults."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Self
 
 import platformdirs
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from jobs.errors import SettingsError, did_you_mean
+from jobs.urls import masked
 
 PREFIX = "GRIDYARD_"
 
@@ -26,7 +28,7 @@ class Settings(BaseSettings):
     broker: str = Field("", description="Celery broker URL; empty: none, workers look at the table")
     store: str = Field("", description="folder or fsspec URL of checkpoints and models; empty: `home`/store")
     data: Path = Field(default_factory=default_data_folder, description="folder of the data sets")
-    device: str = Field("auto", pattern="^(auto|cpu|mps|cuda(:[0-9]+)?)$", description="where trainers compute")
+    device: str = Field("auto", description="where trainers compute")
     threads: int = Field(1, ge=1, description="CPU threads of one trainer; more may change the last digits of results")
     max_cells: int = Field(1_000_000, ge=1, description="the most cells of one grid")
     lease_seconds: float = Field(20.0, gt=0, description="how long a claim lives without a heartbeat")
@@ -41,6 +43,20 @@ class Settings(BaseSettings):
         2.0, ge=0, description="at least this long between two checkpoints; 0: each epoch"
     )
     small_model_bytes: int = Field(1 << 20, ge=0, description="best models up to this size are kept in the database")
+
+    @field_validator("broker")
+    @classmethod
+    def _is_a_broker(cls, url: str) -> str:
+        if url and not re.match(r"(redis|rediss|redis\+socket|sentinel|amqp|amqps)://.", url):
+            raise ValueError("allowed are redis://HOST:PORT/0, rediss://…, redis+socket://…, sentinel://…, amqp(s)://…")
+        return url
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", device):
+            raise ValueError("allowed are auto, cpu, mps, cuda and cuda:0, cuda:1, …")
+        return device
 
     @classmethod
     def settings_customise_sources(
@@ -107,7 +123,6 @@ def _message(error: ValidationError, names: list[str]) -> str:
         elif problem["type"] == "extra_forbidden":
             lines.append(f"there is no setting {name!r}{did_you_mean(name, names)} Settings: {', '.join(names)}")
         else:
-            lines.append(
-                f"{PREFIX}{name.upper()} (or {name} in gridyard.toml) = {problem['input']!r}: {problem['msg']}"
-            )
+            given, wrong = masked(repr(problem["input"])), problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{PREFIX}{name.upper()} (or {name} in gridyard.toml) = {given}: {wrong}")
     return "\n".join(lines)

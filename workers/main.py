@@ -25,8 +25,12 @@ from workers.slots import Slots
 logger = logging.getLogger(__name__)
 
 
-def start(settings: Settings, slots: int | None = None, queue: str = "cpu") -> int:
+def start(settings: Settings, slots: int | None = None, queue: str = "cpu", first: int | None = None) -> int:
     """Work until SIGTERM or Ctrl-C; then give back what is held, and return the exit code.
+
+    Args:
+        slots: jobs at a time; None: one per GPU, else per core.
+        first: the sweep whose jobs are claimed before all others.
 
     Raises:
         InputError: slots is not positive.
@@ -40,7 +44,7 @@ def start(settings: Settings, slots: int | None = None, queue: str = "cpu") -> i
     with database.writing() as session:
         workers.register(session, worker, queue, len(devices), _info(devices))
     holdings = Holdings()
-    slots_here = [Slot(worker, queue, database, settings, holdings, device) for device in devices]
+    slots_here = [Slot(worker, queue, database, settings, holdings, device, first) for device in devices]
     crew = Slots(slots_here, stop=lambda: os.kill(os.getpid(), signal.SIGTERM))
     heartbeat = Heartbeat(worker, database, settings, holdings)
     crew.warm_up()

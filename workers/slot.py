@@ -44,15 +44,17 @@ class Slot:
         settings: Settings,
         holdings: Holdings,
         visible_devices: str | None,
+        first: int | None = None,
     ) -> None:
         """
         Args:
             worker: the worker's id, which fences its claims.
+            first: the sweep whose jobs are claimed before all others.
             visible_devices: CUDA_VISIBLE_DEVICES of the trainer; None leaves it as it is.
         """
         self._worker, self._queue = worker, queue
         self._database, self._settings, self._holdings = database, settings, holdings
-        self._visible_devices = visible_devices
+        self._visible_devices, self._first = visible_devices, first
         self._trainer: Trainer | None = None
 
     def warm_up(self) -> Trainer:
@@ -100,7 +102,8 @@ class Slot:
             if not queue.has_ready(session, self._queue):
                 return None
         with self._database.writing() as session:
-            claims = queue.claim(session, self._queue, self._worker, self._settings.lease_seconds)
+            lease = self._settings.lease_seconds
+            claims = queue.claim(session, self._queue, self._worker, lease, first=self._first)
         return claims[0] if claims else None
 
     def _train(self, watch: Watch) -> Outcome:

@@ -75,6 +75,7 @@ def worker(
         int | None, typer.Option("--slots", min=1, help="Jobs at a time; default: one per GPU, else per core.")
     ] = None,
     queue: Annotated[str, typer.Option("--queue", help="Whose jobs to take: cpu, gpu, or a name of your own.")] = "cpu",
+    first: Annotated[int | None, typer.Option("--first", help="The sweep to train before all others.")] = None,
     until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
     db: Db = None,
     broker: Broker = None,
@@ -91,7 +92,7 @@ def worker(
         _stop_when_stdin_closes()
     given = {"db": db, "broker": broker}
     loaded = settings.load(**{name: value for name, value in given.items() if value is not None})
-    raise typer.Exit(main.start(loaded, slots=slots, queue=queue))
+    raise typer.Exit(main.start(loaded, slots=slots, queue=queue, first=first))
 
 
 @app.command()

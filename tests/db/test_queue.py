@@ -71,6 +71,13 @@ class TestClaim:
         urgent = add_sweep(1, priority=5)
         assert claim_one(database).spec.sweep == urgent
 
+    def test_a_worker_may_put_one_sweep_before_all_others(self, database: Database, add_sweep: AddSweep) -> None:
+        urgent = add_sweep(1, priority=5)
+        own = add_sweep(1)
+        with database.writing() as session:
+            taken = [queue.claim(session, "cpu", "w1", LEASE, first=own)[0].spec.sweep for _ in range(2)]
+        assert taken == [own, urgent]
+
     def test_a_worker_claims_from_its_queue_only(self, database: Database, add_sweep: AddSweep) -> None:
         add_sweep(1, queue="gpu")
         assert claim(database) == []
