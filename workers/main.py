@@ -9,6 +9,7 @@ import uuid
 from typing import Any
 
 from celery import signals
+from celery.exceptions import WorkerShutdown
 
 from db import migrate, workers
 from db.session import Database
@@ -80,6 +81,8 @@ def _serve(
     @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def drain(**_: Any) -> None:
         holdings.draining.set()
+        if not settings.broker:
+            raise WorkerShutdown(0)  # or the in-memory transport sleeps on for up to 2 s before it notices
 
     celery_worker = app.Worker(
         pool="threads",  # a thread per slot, which only supervises; prefork would fork a process with CUDA or threads
