@@ -37,16 +37,16 @@ def parameter_names(model: type[BaseModel]) -> Iterator[str]:
     """Every name a filter may use: `lr`, `scheduler`, `scheduler.name`, …"""
     for name, field in model.model_fields.items():
         yield name
-        for nested in _models(field.annotation):
+        for nested in models_in(field.annotation):
             yield from (f"{name}.{inner}" for inner in parameter_names(nested))
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The parameter models inside a type such as `StepScheduler | CosineScheduler | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
-        yield from _models(inner)
+        yield from models_in(inner)
 
 
 def _postgresql_equal(keys: list[str], value: Any) -> ColumnElement[bool]:

@@ -4,15 +4,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal_column, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, Select, func, literal_column, select
+from sqlalchemy.orm import Session
 
 from db.clock import now
 from db.leaderboard import RANKED
-from db.models import Job, Sweep, Worker, literal
+from db.models import Job, Sweep, Worker
 from db.workers import ALIVE_SECONDS
 from jobs.errors import NotFound
-from jobs.states import FINAL, UNFINISHED, JobState, SweepState
+from jobs.states import FINAL, JobState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +71,6 @@ def sweep_status(session: Session, sweep: int) -> SweepStatus:
 def sweeps(session: Session, *, limit: int | None = 20) -> list[SweepStatus]:
     """All sweeps, newest first."""
     return _statuses(session, _sweeps().order_by(Sweep.id.desc()).limit(limit))
-
-
-def ahead(session: Session, sweep: int) -> dict[int, int]:
-    """Open sweeps of the same queue whose jobs are claimed before this one's, in that order: id → jobs to be done."""
-    own = aliased(Sweep)
-    is_before = or_(Sweep.priority > own.priority, and_(Sweep.priority == own.priority, Sweep.id < own.id))
-    query = (
-        select(Sweep.id, func.count().label("jobs"))
-        .join(own, and_(own.id == sweep, own.queue == Sweep.queue))
-        .join(Job, Job.sweep_id == Sweep.id)
-        .where(is_before, Sweep.state == literal(SweepState.OPEN), Job.state.in_(UNFINISHED))
-        .group_by(Sweep.id)
-        .order_by(Sweep.priority.desc(), Sweep.id)
-    )
-    return {row.id: row.jobs for row in session.execute(query)}
 
 
 def failed_jobs(session: Session, sweep: int, *, limit: int = 10) -> list[FailedJob]:

@@ -7,13 +7,15 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from db import leaderboard, migrate, queue, results, status, workers
+from db import emptiness, leaderboard, migrate, queue, results, status, workers
 from db.leaderboard import Ranked, RankedCell
 from db.results import JobDetails
 from db.session import Database
 from db.status import FailedJob, SweepStatus
-from jobs import settings
+from jobs import catalogue, settings
+from jobs.catalogue import Task
 from jobs.errors import InputError, NotFound, StoreError
+from scheduler import conditions
 from scheduler.places import Places, Problems
 from scheduler.plain import MAX_INT, plain
 
@@ -137,7 +139,7 @@ class Yard:
             where: values of parameters, such as {"lr": 0.01, "scheduler.name": "step"}.
 
         Raises:
-            InputError: there is no such sweep, task or parameter.
+            InputError: there is no such sweep, task or parameter, or no job can have such a value.
         """
         if by not in ("job", "cell"):
             raise InputError(f"a leaderboard is by job or by cell, not by {by!r}")
@@ -148,7 +150,28 @@ class Yard:
         where = _plain(where or {})
         rank = leaderboard.by_cell if by == "cell" else leaderboard.top
         with self.database.reading() as session:
-            return rank(session, sweep=sweep, task=task, metric=metric, where=where, limit=top)
+            found = rank(session, sweep=sweep, task=task, metric=metric, where=where, limit=top)
+        if not found and where:
+            conditions.check(where, self._tasks(sweep, task))
+        return found
+
+    def why_empty(
+        self,
+        *,
+        sweep: int | None = None,
+        task: str | None = None,
+        metric: str | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Why `ranked` has found nothing with these arguments, in a sentence."""
+        with self.database.reading() as session:
+            return emptiness.why_empty(session, sweep=sweep, task=task, metric=metric, where=_plain(where or {}))
+
+    def _tasks(self, sweep: int | None, task: str | None) -> list[Task]:
+        """The tasks whose jobs such a leaderboard ranks."""
+        if sweep is not None:
+            task = self.sweep(sweep).status().task
+        return list(catalogue.TASKS.values()) if task is None else [catalogue.find(task)]
 
 
 def _check_id(kind: str, number: int) -> None:
@@ -223,11 +246,6 @@ class Sweep:
         if job is None:
             raise NotFound(f"no job of sweep {self.id} has succeeded yet")
         return Job(self.yard, job)
-
-    def ahead(self) -> dict[int, int]:
-        """The sweeps whose jobs are claimed before its own: id → jobs to be done."""
-        with self.yard.database.reading() as session:
-            return status.ahead(session, self.id)
 
     def failed(self, limit: int = 10) -> list[FailedJob]:
         """Its first failed jobs, with their reasons."""

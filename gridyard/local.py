@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +62,7 @@ def workers(sweep: "Sweep", slots: int | None) -> Iterator[Callable[[], None]]:
         GridyardError: the worker dies again and again, or the scheduler has ended with an error.
     """
     yard = sweep.yard
-    worker = LocalWorker(yard.database, yard.settings, yard.overrides, sweep.status().queue, slots)
+    worker = LocalWorker(sweep, slots)
     scheduler = SchedulerThread(yard.database, yard.settings)
 
     def tend() -> None:
@@ -84,18 +84,18 @@ def log_file(settings: Settings) -> Path:
 
 
 class LocalWorker:
-    """`gridyard worker` as a process of its own."""
+    """`gridyard worker` as a process of its own, which trains this sweep before any other of its queue."""
 
-    def __init__(
-        self, database: Database, settings: Settings, overrides: Mapping[str, str], queue: str, slots: int | None
-    ) -> None:
-        self._database = database
+    def __init__(self, sweep: "Sweep", slots: int | None) -> None:
+        yard = sweep.yard
+        self._database = yard.database
         # -P: a folder called `jobs` where the user happens to stand is not ours
-        self._command = [sys.executable, "-P", "-m", "gridyard", "worker", "--queue", queue, "--until-stdin-closes"]
+        self._command = [sys.executable, "-P", "-m", "gridyard", "worker", "--until-stdin-closes"]
+        self._command += ["--queue", sweep.status().queue, "--first", str(sweep.id)]
         self._command += [] if slots is None else ["--slots", str(slots)]
-        self._environment = os.environ | {PREFIX + name.upper(): value for name, value in overrides.items()}
-        self._log = log_file(settings)
-        self._grace = settings.grace_seconds
+        self._environment = os.environ | {PREFIX + name.upper(): value for name, value in yard.overrides.items()}
+        self._log = log_file(yard.settings)
+        self._grace = yard.settings.grace_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._deaths: deque[float] = deque(maxlen=DEATHS)
 

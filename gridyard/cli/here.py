@@ -1,6 +1,5 @@
 """Train a sweep on this machine to its end: what `run` and `resume` share."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
 
 TOP = 10  # rows of the leaderboard at the end
 FAILED = 5  # failed jobs that are named at the end
-NAMED = 5  # sweeps that are named as coming first
 
 
 def finish(sweep: "Sweep", slots: int | None, resume: str) -> None:
@@ -27,8 +25,6 @@ def finish(sweep: "Sweep", slots: int | None, resume: str) -> None:
     """
     from gridyard import local, progress
 
-    if ahead := sweep.ahead():
-        typer.echo(_come_first(ahead), err=True)
     try:
         with local.workers(sweep, slots) as tend:
             status = progress.follow(sweep.status, tend=tend)
@@ -38,14 +34,6 @@ def finish(sweep: "Sweep", slots: int | None, resume: str) -> None:
         raise
     if failed := status.jobs["failed"]:
         raise JobsFailed(f"{failed} of {status.total} jobs failed; `gridyard retry {sweep.id}` tries them again")
-
-
-def _come_first(ahead: Mapping[int, int]) -> str:
-    named = ", ".join(map(str, list(ahead)[:NAMED])) + (", …" if len(ahead) > NAMED else "")
-    return (
-        f"{sum(ahead.values())} jobs of other sweeps are still to be done and come first: sweep {named}; "
-        "cancel or pause them, or submit this one with a higher priority"
-    )
 
 
 def print_end(sweep: "Sweep") -> None:

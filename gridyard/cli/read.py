@@ -69,13 +69,15 @@ def leaderboard(
     conditions = text.conditions(where or [])
     if top is None and not (as_json or as_csv):
         top = ROWS
-    rows = connect(db).ranked(top or None, by=by, sweep=sweep, task=task, metric=metric, where=conditions)
+    yard = connect(db)
+    scope: dict[str, Any] = {"sweep": sweep, "task": task, "metric": metric, "where": conditions}
+    rows = yard.ranked(top or None, by=by, **scope)
     if as_json:
         print_json(rows)
     elif as_csv:
         tables.write_csv(rows, sys.stdout)
     else:
-        typer.echo(tables.leaderboard(rows) if rows else "no job has succeeded yet")
+        typer.echo(tables.leaderboard(rows) if rows else yard.why_empty(**scope))
 
 
 @app.command()

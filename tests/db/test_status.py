@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from db import queue, status, submission, workers
 from db.clock import now
-from db.models import Sweep, Worker
+from db.models import Worker
 from db.session import Database
 from jobs.errors import NotFound
 from jobs.spec import Claim, Failure, Objective, SweepSpec, TrainResult
@@ -84,21 +84,6 @@ def test_only_living_workers_of_the_sweeps_queue_count(database: Database) -> No
         session.execute(update(Worker).where(Worker.id == "silent").values(heartbeat_at=now(-3600)))
     with database.reading() as session:
         assert status.sweep_status(session, sweep).workers == 1
-
-
-def test_the_sweeps_that_come_first_are_those_of_its_queue_that_are_claimed_before_it(database: Database) -> None:
-    with database.writing() as session:
-        done, older, sweep, younger, urgent, paused = (add_sweep(session, 2) for _ in range(6))
-        other_queue = add_sweep(session, 2)
-        for claim in queue.claim(session, "cpu", "w", 20, limit=2):
-            succeed(session, claim, 0.5)
-        session.execute(update(Sweep).where(Sweep.id.in_([urgent, paused])).values(priority=1))
-        session.execute(update(Sweep).where(Sweep.id == other_queue).values(queue="gpu", priority=1))
-        assert queue.pause_sweep(session, paused)
-    with database.reading() as session:
-        assert list(status.ahead(session, sweep).items()) == [(urgent, 2), (older, 2)]
-        assert status.ahead(session, urgent) == {}
-        assert younger not in status.ahead(session, done)
 
 
 def test_the_living_workers_of_a_queue_tell_their_processes(database: Database) -> None:

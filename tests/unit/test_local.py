@@ -51,9 +51,3 @@ def test_a_worker_that_may_be_there_counts(yard: Yard, host: str) -> None:
     register(yard, host, os.getpid() if host == socket.gethostname() else pid_of_a_process_that_is_gone())
     assert local.count_workers(sweep) == 1
     assert not local.is_needed(sweep)
-
-
-def test_a_sweep_names_the_jobs_that_come_first(yard: Yard) -> None:
-    first, second = submitted(yard), submitted(yard)
-    assert second.ahead() == {first.id: 1}
-    assert first.ahead() == {}
