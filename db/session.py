@@ -117,6 +117,17 @@ def _create_engine(url: str) -> Engine:
         raise InputError(f"GRIDYARD_DB: {error}; {allowed}") from None
 
 
+def missing_file(url: str) -> str | None:
+    """The path of the SQLite file that this URL names, when it is not there; else None. Makes nothing."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:  # for `Database` to tell
+        return None
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return None if Path(parsed.database).exists() else parsed.database
+
+
 def _sqlite_engine(url: Any) -> Engine:
     if not url.database or url.database == ":memory:":
         raise InputError("GRIDYARD_DB: an SQLite database in memory cannot be shared with workers; name a file")

@@ -74,8 +74,10 @@ def workers(sweep: "Sweep", slots: int | None) -> Iterator[Callable[[], None]]:
         worker.start()
         yield tend
     finally:
-        worker.stop()
-        scheduler.stop()
+        try:
+            worker.stop()
+        finally:
+            scheduler.stop()
 
 
 def log_file(settings: Settings) -> Path:
@@ -138,15 +140,21 @@ class LocalWorker:
                 register.stop(session, worker)
 
     def stop(self) -> None:
-        """SIGTERM: its trainers write their last checkpoints and their jobs are given back; killed when it hangs."""
+        """SIGTERM: its trainers write their last checkpoints and their jobs are given back.
+
+        It is killed with its trainers when it hangs, and when Ctrl-C comes while it stops.
+        """
         if self._process is None:
             return
         self._process.terminate()
         try:
-            self._process.wait(self._grace + KILL_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(self._grace + KILL_SECONDS)
+        finally:
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+                self._rescue(self._process.pid)
 
 
 def _how(code: int) -> str:

@@ -17,6 +17,11 @@ LEFT = {  # headers of columns of words; numbers stand to the right
 
 STD = "_std"  # ends the name of a metric's spread
 
+ALWAYS = {  # columns whatever the rows are
+    "job": ("rank", "job", "score", "seed", "best_epoch", "epochs", "seconds"),
+    "cell": ("rank", "cell", "mean", "std", "n"),
+}
+
 Rows = Sequence[Ranked] | Sequence[RankedCell]
 
 
@@ -73,12 +78,13 @@ def _metric_order(name: str) -> tuple[int, str]:
     return (("test", "val", "train").index(kind) if kind in ("test", "val", "train") else 3, name)
 
 
-def write_csv(rows: Rows, file: IO[str]) -> None:
-    """The flat rows with a header; lists and objects as JSON, what is not finite or not there as nothing."""
+def write_csv(rows: Rows, file: IO[str], *, by: str = "job") -> None:
+    """The flat rows with a header; lists and objects as JSON, what is not finite or not there as nothing.
+
+    Without rows there is the header of the columns that every leaderboard by "job" or "cell" has.
+    """
     records = flat(rows)
-    if not records:
-        return
-    writer = csv.DictWriter(file, records[0].keys(), lineterminator="\n")
+    writer = csv.DictWriter(file, records[0].keys() if records else ALWAYS[by], lineterminator="\n")
     writer.writeheader()
     for record in records:
         writer.writerow(
@@ -103,7 +109,9 @@ def leaderboard(rows: Rows) -> str:
 
 
 def _spread(record: dict[str, Any], mean: str, std: str) -> str:
-    return number(record[mean]) + ("" if record[std] is None else f" ± {number(record[std])}")
+    """The spread with two significant digits: no more of them mean anything."""
+    value, spread = record[mean], record[std]
+    return number(value) if spread is None else f"{number(value)} ± {spread:#.2g}".rstrip(".")
 
 
 def _as_text(records: list[dict[str, Any]], params: list[str], tests: list[str]) -> str:

@@ -69,6 +69,8 @@ def _spec(
 
 def _parser(path: Path) -> Any:
     suffix = path.suffix.lower()
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a sweep file")
     if suffix not in FORMATS:
         was = f'ends in "{path.suffix}"' if suffix else "has no ending"
         raise InputError(
@@ -82,8 +84,6 @@ def _text(path: Path) -> str:
         content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; name a sweep file") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     try:
@@ -99,6 +99,9 @@ def _split(text: str, problems: Problems) -> tuple[DataPath, Any] | None:
     key, equals, value = text.partition("=")
     parts = tuple(part.strip() for part in key.split("."))
     place = f"--set {text}"
+    if equals and not value.strip():
+        problems.note(place, f"has no value; write {key}=null for none, or leave it out for the default")
+        return None
     if not equals or not all(parts):
         problems.note(place, "is not key=value; write for example --set epochs=20 or --set grid.lr=[0.1,0.01]")
         return None

@@ -5,12 +5,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobs.catalogue import TASKS, Task
+from jobs.errors import InputError
 from jobs.spec import EarlyStopping, Json, Objective, SweepSpec
 from scheduler.grid import product_size
 from scheduler.params import Params
 from scheduler.places import Path, Problems
 from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, SweepKeys, is_name
-from scheduler.wording import explain, given, listed, suggestion
+from scheduler.wording import explain, field_schema, given, listed, narrow, refusal, suggestion
 
 HIGHER_IS_BETTER = frozenset({"accuracy", "r2"})
 MAX_SEEDS = 10_000
@@ -61,7 +62,8 @@ def _keys(data: Json, problems: Problems) -> SweepKeys:
     except ValidationError as error:
         right = data
         for wrong in explain(SweepKeys, error, "there is no key"):
-            problems.add(wrong.path, wrong.message, at_key=wrong.at_key)
+            tasks = f". Tasks: {listed(sorted(TASKS))}" if wrong.path == ("task",) else ""
+            problems.add(wrong.path, wrong.message + tasks, at_key=wrong.at_key)
             right = _without(right, wrong.path)
         return SweepKeys.model_validate({"task": ""} | right)
 
@@ -75,7 +77,7 @@ def _without(data: Json, path: Path) -> Json:
 
 
 def _task(name: str, problems: Problems) -> Task | None:
-    if name not in TASKS:  # a missing or wrong one, "", has its problem already
+    if name not in TASKS:  # one that is no text, "", has its problem already
         problems.add(
             ("task",), f"there is no task {given(name)}{suggestion(name, TASKS)}Tasks: {listed(sorted(TASKS))}"
         )
@@ -154,6 +156,16 @@ def _early_stopping(keys: EarlyStoppingKeys | None, task: Task | None, problems:
     _check_metric(("early_stopping", "monitor"), keys.monitor, task, problems)
     mode = keys.mode or default_mode(keys.monitor)
     return EarlyStopping(monitor=keys.monitor, mode=mode, patience=keys.patience, min_delta=keys.min_delta)
+
+
+def check_queue(queue: str) -> None:
+    """Raises:
+    InputError: no queue of a sweep can be called so.
+    """
+    try:
+        SweepKeys.model_validate({"task": "", "queue": queue})
+    except ValidationError:
+        raise InputError(f"queue {refusal(queue, narrow(field_schema(SweepKeys, 'queue')))}") from None
 
 
 def default_mode(metric: str) -> str:

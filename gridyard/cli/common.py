@@ -31,6 +31,23 @@ def connect(db: str | None = None, broker: str | None = None) -> "Yard":
     return client.connect(db=db, broker=broker)
 
 
+def existing(db: str | None = None, broker: str | None = None) -> "Yard":
+    """The yard of a command that makes none.
+
+    Raises:
+        InputError: its SQLite file is not there.
+    """
+    from db.session import missing_file
+    from jobs import settings
+    from jobs.errors import InputError
+
+    missing = missing_file(settings.load(**({} if db is None else {"db": db})).db_url)
+    if missing is not None:
+        makes = "`gridyard run GRID` or `gridyard submit GRID` makes one"
+        raise InputError(f"there is no database at {missing}; {makes}, --db or GRIDYARD_DB names another")
+    return connect(db, broker)
+
+
 def print_json(value: Any) -> None:
     """Dataclasses as objects, times as ISO 8601 in UTC, numbers that are not finite as null."""
     typer.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
@@ -53,7 +70,13 @@ def print_submitted(sweep: "Sweep", as_json: bool) -> None:
     if as_json:
         print_json({"sweep": sweep.id, "jobs": found.total, "new": sweep.new})
     else:
-        typer.echo(f"sweep {sweep.id}: {found.total} jobs of {found.task}{'' if sweep.new else ', submitted before'}")
+        again = "" if sweep.new else ", submitted before"
+        typer.echo(f"sweep {sweep.id}: {counted(found.total, 'job')} of {found.task}{again}")
+
+
+def counted(number: int, noun: str) -> str:
+    """1 job, 2 jobs."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def with_db(command: str, db: str | None) -> str:

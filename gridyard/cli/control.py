@@ -2,7 +2,7 @@
 
 import typer
 
-from gridyard.cli.common import Broker, Db, SweepId, connect, with_db
+from gridyard.cli.common import Broker, Db, SweepId, counted, existing, with_db
 from jobs.errors import InputError
 
 app = typer.Typer()
@@ -11,7 +11,7 @@ app = typer.Typer()
 @app.command()
 def pause(sweep: SweepId, db: Db = None, broker: Broker = None) -> None:
     """Start no more jobs of a sweep; running ones finish."""
-    found = connect(db, broker).sweep(sweep)
+    found = existing(db, broker).sweep(sweep)
     if not found.pause():
         raise InputError(f"sweep {sweep} is {found.status().state}; only an open sweep can be paused")
     typer.echo(f"sweep {sweep} is paused; {with_db(f'gridyard resume {sweep}', db)} carries it on")
@@ -23,9 +23,9 @@ def cancel(sweep: SweepId, db: Db = None, broker: Broker = None) -> None:
 
     What has not started is cancelled, what runs is told to stop.
     """
-    changed = connect(db, broker).sweep(sweep).cancel()
+    changed = existing(db, broker).sweep(sweep).cancel()
     hint = f"; {with_db(f'gridyard resume {sweep}', db)} carries it on" if changed else ""
-    typer.echo(f"sweep {sweep}: {changed} jobs cancelled{hint}")
+    typer.echo(f"sweep {sweep}: {counted(changed, 'job')} cancelled{hint}")
 
 
 @app.command()
@@ -33,12 +33,12 @@ def retry(sweep: SweepId, db: Db = None, broker: Broker = None) -> None:
     """Try the failed jobs of a sweep again."""
     from gridyard import local
 
-    found = connect(db, broker).sweep(sweep)
+    found = existing(db, broker).sweep(sweep)
     changed = found.retry()
     status = found.status()
     if not changed and status.jobs["failed"]:
         resume = with_db(f"gridyard resume {sweep} --no-wait", db)
         raise InputError(f"sweep {sweep} is {status.state}: its failed jobs cannot be tried again before {resume}")
-    typer.echo(f"sweep {sweep}: {changed} failed jobs are ready again")
+    typer.echo(f"sweep {sweep}: {counted(changed, 'failed job')} {'is' if changed == 1 else 'are'} ready again")
     if changed and not local.count_workers(found):
         typer.echo(f"no worker is there; start one, or: {with_db(f'gridyard resume {sweep}', db)}", err=True)

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gridyard.cli.common import Db, Json, SweepId, connect, print_json
+from gridyard.cli.common import Db, Json, SweepId, existing, print_json
+from jobs.errors import InputError
 
 app = typer.Typer()
 ROWS = 10  # of a leaderboard that people read
@@ -16,7 +17,7 @@ def status(sweep: OptionalSweep = None, as_json: Json = False, db: Db = None) ->
     """Where a sweep stands, or the newest 20 sweeps."""
     from gridyard.cli import text
 
-    yard = connect(db)
+    yard = existing(db)
     found = yard.sweeps() if sweep is None else [yard.sweep(sweep).status()]
     if as_json:
         print_json(found if sweep is None else found[0])
@@ -29,7 +30,7 @@ def watch(sweep: SweepId, as_json: Json = False, db: Db = None) -> None:
     """Follow a sweep until every job is final."""
     from gridyard import progress
 
-    found = connect(db).sweep(sweep)
+    found = existing(db).sweep(sweep)
     progress.follow(found.status, show=_JsonLines() if as_json else None)
 
 
@@ -66,16 +67,18 @@ def leaderboard(
     from gridyard import tables
     from gridyard.cli import text
 
+    if as_json and as_csv:
+        raise InputError("--json and --csv are both given; keep one of them")
     conditions = text.conditions(where or [])
     if top is None and not (as_json or as_csv):
         top = ROWS
-    yard = connect(db)
+    yard = existing(db)
     scope: dict[str, Any] = {"sweep": sweep, "task": task, "metric": metric, "where": conditions}
     rows = yard.ranked(top or None, by=by, **scope)
     if as_json:
         print_json(rows)
     elif as_csv:
-        tables.write_csv(rows, sys.stdout)
+        tables.write_csv(rows, sys.stdout, by=by)
     else:
         typer.echo(tables.leaderboard(rows) if rows else yard.why_empty(**scope))
 
@@ -87,7 +90,7 @@ def show(
     """Show a job: parameters, attempts, history, environment, error."""
     from gridyard.cli import text
 
-    details = connect(db).job(job).details()
+    details = existing(db).job(job).details()
     if as_json:
         print_json(details)
     else:

@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from gridyard.cli.common import Broker, Db, Json, Once, Set, SweepId, Workers, connect, print_submitted, with_db
+from gridyard.cli.common import (
+    Broker,
+    Db,
+    Json,
+    Once,
+    Set,
+    SweepId,
+    Workers,
+    connect,
+    counted,
+    existing,
+    print_submitted,
+    with_db,
+)
 
 app = typer.Typer()
 Grid = Annotated[Path, typer.Argument(metavar="GRID", help="A sweep file: YAML, JSON or TOML.", show_default=False)]
@@ -49,24 +62,25 @@ def resume(
     db: Db = None,
     broker: Broker = None,
 ) -> None:
-    """Carry on a sweep that was interrupted or cancelled.
+    """Carry on a sweep that was interrupted, paused or cancelled.
 
     Trains it here, as run does, unless a broker is set or other workers are there.
     """
     from gridyard import local
     from gridyard.cli import here
 
-    found = connect(db, broker).sweep(sweep)
+    found = existing(db, broker).sweep(sweep)
     changed = found.resume()
     status = found.status()
-    typer.echo(f"sweep {sweep}: {changed} cancelled jobs are ready again, {status.total - status.done} are to be done")
+    ready = f"{counted(changed, 'cancelled job')} {'is' if changed == 1 else 'are'} ready again"
+    typer.echo(f"sweep {sweep}: {ready}, {counted(status.total - status.done, 'job')} to be done")
     if no_wait or status.finished:
         return
     if local.is_needed(found):
         here.finish(found, workers, with_db(f"gridyard resume {sweep}", db))
     else:
-        there = f"{local.count_workers(found)} workers are there"
-        typer.echo(f"{there}; follow it with {with_db(f'gridyard watch {sweep}', db)}")
+        there = counted(local.count_workers(found), "worker")
+        typer.echo(f"{there} of its queue there; follow it with {with_db(f'gridyard watch {sweep}', db)}")
 
 
 @app.command()
@@ -85,8 +99,10 @@ def worker(
     What is held then is given back: another worker goes on from its last checkpoint.
     """
     from jobs import settings
+    from scheduler.validate import check_queue
     from workers import main
 
+    check_queue(queue)
     _log()
     if until_stdin_closes:
         _stop_when_stdin_closes()

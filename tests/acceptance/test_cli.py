@@ -57,8 +57,8 @@ def submitted(folder: Folder) -> Folder:
         (["leaderboard", "--task", "irsi"], 'did you mean "iris"'),
     ],
 )
-def test_wrong_input_ends_with_2_and_one_message(folder: Folder, words: list[str], message: str) -> None:
-    answer = folder.gridyard(*words)
+def test_wrong_input_ends_with_2_and_one_message(submitted: Folder, words: list[str], message: str) -> None:
+    answer = submitted.gridyard(*words)
     assert answer.returncode == 2
     assert message in answer.stderr
     assert "Traceback" not in answer.stderr

@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.folders import Folder, is_gone, wait_until
@@ -68,6 +69,42 @@ def test_ctrl_c_leaves_a_sweep_that_resume_carries_on(undisturbed: Folder, tmp_p
     carried_on = folder.gridyard("resume", "1", "--workers", "2")
     assert carried_on.returncode == 0, carried_on.stderr
     assert folder.numbers() == undisturbed.numbers()
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE  # dead, and not yet fetched by whoever inherited it
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_second_ctrl_c_kills_a_worker_that_does_not_stop_and_its_trainers(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "twice", grid="task: iris\ngrid: {lr: [0.003, 0.01, 0.03]}\nepochs: 1000\n")
+    running = folder.start("run", "grid.yaml", "--workers", "1")
+    folder.wait_for_the_middle()
+    worker = psutil.Process(folder.worker_pid())
+    trainers = worker.children()
+    worker.suspend()  # it hears no SIGTERM
+    running.send_signal(signal.SIGINT)
+    assert running.stderr is not None
+    told = next(line for line in running.stderr if line.startswith("stopping"))
+    assert told == "stopping: running jobs write their last checkpoint; Ctrl-C again to stop at once\n"
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=8)  # seconds; the worker has 10 to stop, and 10 more before it is killed
+    assert running.returncode == 130
+    assert "gridyard resume 1" in errors
+    assert "Traceback" not in errors
+    assert trainers
+    wait_until(lambda: not any(_runs(process) for process in (worker, *trainers)), seconds=10)
+    assert folder.json("status", "1")["jobs"]["running"] == 0  # taken back: resume need not wait for leases
+
+
+def test_a_run_for_a_gpu_says_that_there_is_none(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "gpu", grid="task: iris\nresources: {gpu: 1}\nepochs: 1\n")
+    folder.environment["CUDA_VISIBLE_DEVICES"] = ""
+    answer = folder.gridyard("run", "grid.yaml", "--workers", "1")
+    assert answer.returncode == 0, answer.stderr
+    assert "no GPU is visible here; training on the CPU" in answer.stderr
 
 
 def test_a_worker_killed_in_the_middle_is_started_again_and_changes_no_number(

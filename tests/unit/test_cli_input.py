@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from db import queue
+from db import migrate, queue
 from db.session import Database
-from gridyard import cli
+from gridyard import cli, connect
 from gridyard.cli import common, here
 from jobs.settings import Settings
 from jobs.spec import Failure, TrainResult
@@ -65,6 +65,13 @@ WRONG = {
     "a huge job": (["show", HUGE], f"there is no job {HUGE}"),
     "a tag in a --set": (["submit", "grid.yaml", "--set", "epochs=!!int ''"], "has the tag !!int"),
     "a condition without a value": (["leaderboard", "--where", "lr"], "--where lr"),
+    "a condition that no job can meet": (["leaderboard", "--where", "lr=abc"], 'where lr: was given "abc" (text)'),
+    "a condition on a word that is none": (["leaderboard", "--where", "optimizer=adm"], 'did you mean "adam"?'),
+    "a queue with a space": (["worker", "--queue", "a b"], 'queue was given "a b"; allowed is a text of 1 to 64'),
+    "two queues": (["worker", "--queue", "a,b"], 'queue was given "a,b"; allowed is a text of 1 to 64'),
+    "JSON and CSV": (["leaderboard", "--json", "--csv"], "--json and --csv are both given; keep one of them"),
+    "a folder as a sweep file": (["run", "."], ".: is a folder; name a sweep file"),
+    "a --set without a value": (["run", "grid.yaml", "--set", "epochs="], "--set epochs=: has no value"),
     "a leaderboard by nonsense": (["leaderboard", "--by", "colour"], "by job or by cell"),
     "a leaderboard of a sweep and a task": (["leaderboard", "1", "--task", "iris"], "only one of them"),
     "no worker at all": (["run", "grid.yaml", "--workers", "0"], "--workers"),
@@ -73,6 +80,14 @@ WRONG = {
 }
 
 
+@pytest.fixture
+def database(folder: Path) -> None:
+    """The folder has one, without sweeps."""
+    with closing(Database("sqlite:///.gridyard/gridyard.db")) as database:
+        migrate.prepare(database)
+
+
+@pytest.mark.usefixtures("database")
 @pytest.mark.parametrize(("words", "message"), WRONG.values(), ids=WRONG)
 def test_wrong_input_ends_with_2_and_one_message(
     words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -82,6 +97,17 @@ def test_wrong_input_ends_with_2_and_one_message(
     assert message in written.err
     assert "Traceback" not in written.err
     assert written.out == ""
+
+
+@pytest.mark.parametrize("command", ["status", "watch", "leaderboard", "show", "pause", "cancel", "resume", "retry"])
+def test_a_command_that_makes_no_database_says_that_there_is_none_and_leaves_nothing(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [command] if command in ("status", "leaderboard") else [command, "1"]
+    for more, path in (([], ".gridyard/gridyard.db"), (["--db", "sqlite:///typo/x.db"], "typo/x.db")):
+        assert gridyard([*words, *more], monkeypatch) == 2
+        assert f"{path}; `gridyard run GRID` or `gridyard submit GRID` makes one" in capfd.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["grid.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +156,7 @@ def test_a_retry_of_a_sweep_that_takes_none_says_why(
     assert "sweep 1 is paused: its failed jobs cannot be tried again before gridyard resume 1" in capfd.readouterr().err
     gridyard(["resume", "1", "--no-wait"], monkeypatch)
     assert gridyard(["retry", "1"], monkeypatch) == 0
-    assert "1 failed jobs are ready again" in capfd.readouterr().out
+    assert "1 failed job is ready again" in capfd.readouterr().out
 
 
 def test_a_table_ends_after_ten_rows_and_what_programs_read_does_not(
@@ -154,3 +180,31 @@ def test_a_table_ends_after_ten_rows_and_what_programs_read_does_not(
     assert lines("--csv", "--top", "3") == 1 + 3
     gridyard(["leaderboard", "1", "--json"], monkeypatch)
     assert len(json.loads(capfd.readouterr().out)) == 12
+
+
+def test_a_table_of_no_rows_is_a_reason_and_as_csv_a_header(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert gridyard(["submit", "grid.yaml", "--set", "seeds=1", "--set", "grid={lr: [0.1]}"], monkeypatch) == 0
+    assert capfd.readouterr().out == "sweep 1: 1 job of iris\n"
+    assert gridyard(["leaderboard", "1"], monkeypatch) == 0
+    assert capfd.readouterr().out == "no job of sweep 1 has succeeded yet\n"
+    assert gridyard(["leaderboard", "1", "--by", "cell", "--csv"], monkeypatch) == 0
+    assert capfd.readouterr().out == "rank,cell,mean,std,n\n"
+
+
+def test_the_end_of_a_run_counts_the_failed_jobs_and_hints_at_the_first(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gridyard(["submit", "grid.yaml"], monkeypatch)
+    yard = connect()
+    with yard.database.writing() as session:
+        for claim in queue.claim(session, "cpu", "worker", 20, limit=8)[1:]:
+            failure = Failure(job=claim.job, reason=FailureReason.DIVERGED, error="val_loss was nan")
+            assert queue.fail(session, claim, failure)
+    capfd.readouterr()
+    here.print_end(yard.sweep(1))
+    yard.database.close()
+    written = capfd.readouterr()
+    assert written.err.splitlines()[-2:] == ["job 6 failed: diverged: val_loss was nan", "… and 2 more"]
+    assert written.out.endswith("gridyard show 2\n")

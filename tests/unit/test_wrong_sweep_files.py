@@ -23,7 +23,7 @@ WRONG = {
         "task: irs\n",
         ['line 1, column 7, task: there is no task "irs"; did you mean "iris"? Tasks: breast_cancer, digits, iris'],
     ),
-    "no task": ("epochs: 3\n", ["task: is missing; allowed is a text"]),
+    "no task": ("epochs: 3\n", ["task: is missing; allowed is a text. Tasks: breast_cancer, "]),
     "unknown parameter": (
         "task: iris\ngrid:\n  lrr: [0.1]\n",
         ['line 3, column 3, grid.lrr: task iris has no parameter "lrr"; did you mean "lr"? Allowed: lr, optimizer'],
