@@ -299,7 +299,9 @@ class Job:
         return pandas.DataFrame(self.details().history)
 
     def load(self) -> "nn.Module":
-        """Its best model in eval mode. It takes raw feature rows (float32, a row per sample): preprocessing is inside.
+        """Its best model in eval mode: raw feature rows (a row per sample) to logits of its `classes`, or to values.
+
+        Preprocessing is inside. Rows are a NumPy array or a tensor of any float type.
 
         Raises:
             NotFound: the job has not succeeded.

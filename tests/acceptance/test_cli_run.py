@@ -149,3 +149,17 @@ def test_a_run_trains_its_own_sweep_before_an_older_one(tmp_path: Path) -> None:
     assert answer.returncode == 0, answer.stderr
     assert "2/2 jobs, 0 running, 0 failed" in answer.stderr
     assert folder.json("status", "1")["jobs"]["succeeded"] == 0
+
+
+def test_a_run_whose_reader_goes_trains_to_its_end_and_does_not_fail(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "head", grid="task: iris\nepochs: 1\n")
+    running = folder.start("run", "grid.yaml", "--workers", "1")
+    assert running.stdout is not None
+    assert running.stdout.readline() == "sweep 1: 1 job of iris\n"
+    running.stdout.close()
+    assert running.stderr is not None
+    errors = running.stderr.read()
+    running.stderr.close()
+    assert running.wait(60) == 0, errors
+    assert "1/1 jobs, 0 running, 0 failed" in errors
+    assert "Traceback" not in errors
