@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
@@ -14,6 +16,8 @@ LEFT = {  # headers of columns of words; numbers stand to the right
     *("name", "task", "state", "description", "objective", "type", "default", "allowed"),
     *("worker", "outcome", "started", "metric"),
 }
+
+FOLDED = {"description": 24, "allowed": 24}  # columns of sentences, and how narrow they may become on a terminal
 
 STD = "_std"  # ends the name of a metric's spread
 
@@ -93,7 +97,7 @@ def write_csv(rows: Rows, file: IO[str], *, by: str = "job") -> None:
 
 
 def leaderboard(rows: Rows) -> str:
-    """The leaderboard as text, at most WIDTH columns wide as long as its parameters let it."""
+    """The leaderboard as text, as wide as the terminal, else WIDTH, as long as its parameters let it."""
     records = flat(rows)
     objective = "test_" + rows[0].metric.removeprefix("val_")
     tests = [name for name in records[0] if name.startswith("test_") and not name.endswith(STD)]
@@ -101,9 +105,10 @@ def leaderboard(rows: Rows) -> str:
         spreads = {"mean ± std": ("mean", "std")} | {name: (name, f"{name}{STD}") for name in tests}
         records = [record | {name: _spread(record, *of) for name, of in spreads.items()} for record in records]
     tests.sort(key=lambda name: name != objective)  # the objective's own first: the last ones go when space is short
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
     while True:
         text = _as_text(records, _varying(rows), tests)
-        if not tests or max(map(len, text.splitlines())) <= WIDTH:
+        if not tests or max(map(len, text.splitlines())) <= width:
             return text
         tests.pop()
 
@@ -138,18 +143,27 @@ def parameter(value: Any) -> str:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns of text, as wide as their contents: a table is never cut."""
+    """Columns of text, as wide as their contents: a table is never cut. On a terminal, sentences are folded to fit."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    lines = [list(headers), *map(list, rows)]
     for header in headers:
-        grid.add_column(Text(header), justify="left" if header in LEFT else "right", no_wrap=True)
-    for row in rows:
+        grid.add_column(Text(header), justify="left" if header in LEFT else "right", no_wrap=header not in FOLDED)
+    for row in lines[1:]:
         grid.add_row(*(Text(cell) for cell in row))
-    console = Console(width=WIDEST, color_system=None)
+    console = Console(width=_table_width(lines), color_system=None)
     with console.capture() as capture:
         console.print(grid)
     return "\n".join(line.rstrip() for line in capture.get().splitlines() if line.strip())
+
+
+def _table_width(lines: list[list[str]]) -> int:
+    """Columns of text: the terminal's, or more where that is too narrow for what cannot be folded."""
+    if not sys.stdout.isatty():
+        return WIDEST
+    widths = [FOLDED.get(column[0]) or max(map(len, column)) for column in zip(*lines, strict=True)]
+    return max(shutil.get_terminal_size().columns, sum(widths) + 2 * len(widths))

@@ -82,7 +82,7 @@ def test_a_job_that_has_not_started_has_no_story_yet(database: Database) -> None
     with database.writing() as session:
         add_job(session)
         job = claimed(session)
-        queue.give_back(session, job)
+        queue.release(session, job)
     with database.reading() as session:
         details = results.job_details(session, job.job)
     assert (details.state, details.score, details.metrics, details.history, details.artifacts) == (

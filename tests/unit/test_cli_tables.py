@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -92,6 +93,19 @@ def test_a_leaderboard_drops_test_metrics_and_never_digits_to_fit_in_its_width()
     assert max(len(line) for line in text.splitlines()) <= tables.WIDTH
     assert "test_accuracy" in text
     assert "…" not in text
+
+
+def test_on_a_terminal_sentences_are_folded_between_words_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    sentence = "as many words as it takes to be much wider than the terminal is"
+    wide = tables.table(["name", "description"], [["lr", sentence]])
+    assert sentence in wide
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = tables.table(["name", "description"], [["lr", sentence]]).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert " ".join(" ".join(lines[2:]).split()) == f"lr {sentence}"
+    name = "x" * 60  # what is no sentence is never cut
+    assert name in tables.table(["name", "description"], [[name, sentence]])
 
 
 def test_parameters_are_never_dropped_however_wide() -> None:
