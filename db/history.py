@@ -25,15 +25,16 @@ def replace(session: Session, job: int, attempt: int, reports: Sequence[EpochRep
 def epochs(session: Session, job: int) -> list[Json]:
     """The history of a job, one object per epoch: epoch, seconds and every metric; not finite: None.
 
-    Where two attempts reported the same epoch, the later attempt counts.
+    What a later attempt trains again counts no longer, from the first epoch it has reported.
     """
     rows = session.scalars(select(History).where(History.job_id == job).order_by(History.attempt, History.first_epoch))
     merged: dict[int, Json] = {}
     for row in rows:
+        merged = {number: epoch for number, epoch in merged.items() if number < row.first_epoch}
         for values in zip(*row.columns.values(), strict=True):
             epoch = dict(zip(row.columns, values, strict=True))
             merged[epoch["epoch"]] = epoch
-    return [merged[number] for number in sorted(merged)]
+    return list(merged.values())
 
 
 def _row(job: int, attempt: int, reports: Sequence[EpochReport]) -> History:

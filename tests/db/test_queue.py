@@ -202,6 +202,24 @@ class TestEnds:
             assert history.epochs(session, claimed.job) == [{"epoch": 1, "seconds": 0.1, "val_loss": None}]
         assert row(claimed.job)["epoch"] == 1
 
+    def test_epochs_that_a_later_attempt_trains_again_do_not_count_any_longer(
+        self, database: Database, add_sweep: AddSweep
+    ) -> None:
+        add_sweep()
+
+        def train(epochs: list[int], loss: float) -> None:
+            claimed = claim_one(database)
+            for epoch in epochs:
+                report = EpochReport(job=claimed.job, epoch=epoch, metrics={"val_loss": loss}, seconds=0.1)
+                write(database, queue.record_epochs, claimed, [report])
+            write(database, queue.release, claimed)
+
+        train([1, 2, 3, 4], loss=0.5)
+        train([3], loss=0.25)  # from the checkpoint after epoch 2
+        with database.reading() as session:
+            epochs = history.epochs(session, 1)
+        assert [(epoch["epoch"], epoch["val_loss"]) for epoch in epochs] == [(1, 0.5), (2, 0.5), (3, 0.25)]
+
 
 class TestFence:
     """A worker that was presumed dead comes back: nothing it writes may count."""
