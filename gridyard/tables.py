@@ -17,7 +17,7 @@ LEFT = {  # headers of columns of words; numbers stand to the right
     *("worker", "outcome", "started", "metric"),
 }
 
-FOLDED = {"description": 24, "allowed": 24}  # columns of sentences, and how narrow they may become on a terminal
+FOLDED = {"description": 20, "allowed": 20}  # columns of sentences, and how narrow they may become on a terminal
 
 STD = "_std"  # ends the name of a metric's spread
 
