@@ -69,15 +69,41 @@ def workers(sweep: "Sweep", slots: int | None) -> Iterator[Callable[[], None]]:
         worker.tend()
         scheduler.tend()
 
-    try:
-        scheduler.start()
-        worker.start()
-        yield tend
-    finally:
+    with _second_interrupt(worker.hurry):
         try:
-            worker.stop()
+            scheduler.start()
+            worker.start()
+            yield tend
         finally:
+            worker.stop()
             scheduler.stop()
+
+
+@contextmanager
+def _second_interrupt(hurry: Callable[[bool], bool]) -> Iterator[None]:
+    """The first Ctrl-C raises KeyboardInterrupt, as ever; each that comes while the worker stops calls `hurry`.
+
+    By a signal handler and not by a second KeyboardInterrupt: that could come between two lines of the stopping itself.
+
+    Args:
+        hurry: whether it took the Ctrl-C upon itself.
+    """
+    interrupted = False
+
+    def handle(*_: object) -> None:
+        nonlocal interrupted
+        if not hurry(interrupted):
+            interrupted = True
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def log_file(settings: Settings) -> Path:
@@ -99,6 +125,7 @@ class LocalWorker:
         self._log = log_file(yard.settings)
         self._grace = yard.settings.grace_seconds
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = False
         self._deaths: deque[float] = deque(maxlen=DEATHS)
 
     def start(self) -> None:
@@ -140,21 +167,26 @@ class LocalWorker:
                 register.stop(session, worker)
 
     def stop(self) -> None:
-        """SIGTERM: its trainers write their last checkpoints and their jobs are given back.
-
-        It is killed with its trainers when it hangs, and when Ctrl-C comes while it stops.
-        """
+        """SIGTERM: its trainers write their last checkpoints and their jobs are given back; killed when it hangs."""
+        self._stopping = True
         if self._process is None:
             return
         self._process.terminate()
-        try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(self._grace + KILL_SECONDS)
-        finally:
-            if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
-                self._rescue(self._process.pid)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(self._grace + KILL_SECONDS)
+        self._kill()
+        if self._process.wait() != 0:
+            self._rescue(self._process.pid)
+
+    def hurry(self, at_once: bool) -> bool:
+        """Kill it with its trainers if it is being stopped, or if `at_once`; whether it was."""
+        if at_once or self._stopping:
+            self._kill()
+        return at_once or self._stopping
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _how(code: int) -> str:
