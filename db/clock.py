@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Float, TypeDecorator
+from sqlalchemy import DateTime, Dialect, Float, TypeDecorator, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
@@ -34,8 +34,6 @@ class now(FunctionElement[datetime]):
     inherit_cache = True
 
     def __init__(self, seconds: Any = 0.0) -> None:
-        from sqlalchemy import literal
-
         super().__init__(literal(seconds, Float()) if isinstance(seconds, (int, float)) else seconds)
 
 

@@ -6,6 +6,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,21 @@ from db import migrate
 from db.session import Database
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """A real PostgreSQL server on a unix socket."""
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL server on a unix socket, while the block lasts."""
     # Not under pytest's tmp_path: its name would make the socket's path longer than the 107 bytes a socket may have.
     with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
         server = get_server(folder)
         yield server
         server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The server that all tests share, each with a database of its own."""
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture

