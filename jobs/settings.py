@@ -20,6 +20,11 @@ def default_data_folder() -> Path:
     return Path(platformdirs.user_cache_dir("gridyard"))
 
 
+def default_cache_folder() -> Path:
+    """Beside the data sets that lie in their own default place."""
+    return default_data_folder() / "decoded"
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file="gridyard.toml", extra="forbid", frozen=True)
 
@@ -28,6 +33,7 @@ class Settings(BaseSettings):
     broker: str = Field("", description="Celery broker URL; empty: none, workers look at the table")
     store: str = Field("", description="folder or fsspec URL of checkpoints and models; empty: `home`/store")
     data: Path = Field(default_factory=default_data_folder, description="folder of the data sets")
+    cache: Path = Field(default_factory=default_cache_folder, description="folder of decoded copies of the data sets")
     device: str = Field("auto", description="where trainers compute")
     threads: int = Field(1, ge=1, description="CPU threads of one trainer; more may change the last digits of results")
     max_cells: int = Field(1_000_000, ge=1, description="the most cells of one grid")

@@ -51,7 +51,7 @@ def main() -> None:
     inbox = Inbox(sys.stdin.buffer)
     setup = inbox.packs.get()
     assert isinstance(setup, wire.Setup)
-    os.environ["GRIDYARD_DATA"] = setup.data
+    os.environ["GRIDYARD_DATA"], os.environ["GRIDYARD_CACHE"] = setup.data, setup.cache
 
     from jobs import engine  # imports torch: seconds
     from jobs.store import Store

@@ -20,6 +20,7 @@ class Setup:
 
     store: str  # URL
     data: str  # folder of the data sets
+    cache: str  # folder of decoded copies of the data sets
     device: str
     threads: int
     checkpoint_seconds: float

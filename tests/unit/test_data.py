@@ -9,7 +9,7 @@ from jobs import data
 
 
 def test_a_table_is_kept_and_read_again_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRIDYARD_DATA", str(tmp_path))
+    monkeypatch.setenv("GRIDYARD_CACHE", str(tmp_path))
     made = data.bundled("iris")
     (file,) = tmp_path.iterdir()
     written = file.stat().st_mtime_ns
@@ -23,7 +23,7 @@ def test_a_table_is_kept_and_read_again_the_same(tmp_path: Path, monkeypatch: py
 def test_a_kept_table_that_cannot_be_read_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setenv("GRIDYARD_DATA", str(tmp_path))
+    monkeypatch.setenv("GRIDYARD_CACHE", str(tmp_path))
     made = data.bundled("iris")
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
@@ -36,5 +36,5 @@ def test_without_a_folder_to_keep_it_in_a_table_is_loaded_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv("GRIDYARD_DATA", str(tmp_path / "file"))
+    monkeypatch.setenv("GRIDYARD_CACHE", str(tmp_path / "file"))
     assert data.bundled("iris").rows.shape == (150, 4)

@@ -1,31 +1,29 @@
-"""Data sets on this machine: loaded from their home once, then kept in the data folder in a form that loads at once."""
+"""Tables that come with scikit-learn, kept in the cache folder in a form that loads at once."""
 
 import logging
-import os
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jobs import settings, tensorfile
+from jobs.data.places import cache_folder
 from jobs.errors import CheckpointDamaged, StoreError
-from jobs.store import Store
-from jobs.tabular import Table
+
+if TYPE_CHECKING:  # they import torch
+    from jobs.store import Store
+    from jobs.tabular import Table
 
 logger = logging.getLogger(__name__)
 
 
-def folder() -> Path:
-    """Where data sets lie: GRIDYARD_DATA, else a cache folder of the user."""
-    return Path(os.environ.get(f"{settings.PREFIX}DATA") or settings.default_data_folder())
-
-
-def bundled(name: str) -> Table:
+def bundled(name: str) -> "Table":
     """A classification table that comes with scikit-learn: "iris", "breast_cancer", "digits".
 
     Importing scikit-learn takes a trainer 3 s of CPU time, reading the kept table 2 ms.
     """
+    from jobs import tensorfile
+    from jobs.store import Store
+
     # Versions that share the folder must not write each other's files anew, in turn.
-    store, path = Store(str(folder())), f"{name}-{version('scikit-learn')}-{tensorfile.FORMAT}.safetensors"
+    store, path = Store(str(cache_folder())), f"{name}-{version('scikit-learn')}-{tensorfile.FORMAT}.safetensors"
     try:
         return _read(store, path)
     except StoreError as error:  # not there, or not whole
@@ -38,7 +36,9 @@ def bundled(name: str) -> Table:
     return table
 
 
-def _read(store: Store, path: str) -> Table:
+def _read(store: "Store", path: str) -> "Table":
+    from jobs.tabular import Table
+
     content = store.read(path)
     try:
         return Table.from_file(content, path)
@@ -46,8 +46,10 @@ def _read(store: Store, path: str) -> Table:
         raise StoreError(f"{error}; it is made again") from error
 
 
-def _from_scikit_learn(name: str) -> Table:
+def _from_scikit_learn(name: str) -> "Table":
     from sklearn import datasets
+
+    from jobs.tabular import Table
 
     bunch: Any = getattr(datasets, f"load_{name}")()
     return Table(

@@ -1,0 +1,96 @@
+"""Where data sets lie, and where their decoded copies are kept."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+
+from jobs import settings
+from jobs.errors import SettingsError
+
+logger = logging.getLogger(__name__)
+
+LONGEST_KEY = 120  # file systems allow 255 bytes for a name
+
+
+def folder() -> Path:
+    """Where data sets lie: GRIDYARD_DATA, else a cache folder of the user."""
+    return Path(os.environ.get(f"{settings.PREFIX}DATA") or settings.default_data_folder())
+
+
+def cache_folder() -> Path:
+    """Where decoded copies are kept: GRIDYARD_CACHE, else a cache folder of the user."""
+    return Path(os.environ.get(f"{settings.PREFIX}CACHE") or settings.default_cache_folder())
+
+
+def cached(name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """A file of the cache folder, made once by whoever needs it first; it appears whole or not at all.
+
+    Args:
+        name: of the data set or task: letters, digits, `_` and `-`.
+        key: all that the content depends on, such as "64px-9f3c.safetensors": another key is another file. Its ending
+            becomes the file's.
+        make: writes the content to the path it is given.
+
+    Raises:
+        SettingsError: the cache folder cannot be written.
+    """
+    path = cache_folder() / f"{name}-{_plain(key)}"
+    if path.is_file():
+        return path
+    with _writing(path), locked(path):
+        if not path.is_file():
+            temporary = path.with_name(f".tmp-{path.name}")  # the lock's holder is the only one to use it
+            temporary.unlink(missing_ok=True)  # left by a kill
+            try:
+                make(temporary)
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time makes what is to lie at this path. The lock ends with its holder, also by a kill.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("%s is being made by another process; waiting for it", path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _plain(key: str) -> str:
+    """The key as part of a file name: it leads to no other folder, and two keys never share a name."""
+    plain = quote(key, safe="=,+")
+    if len(plain) <= LONGEST_KEY:
+        return plain
+    return hashlib.sha256(key.encode()).hexdigest() + Path(plain).suffix[:20]
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.filename and path.parent not in (Path(error.filename), *Path(error.filename).parents):
+            raise  # it is the source that cannot be read
+        place = f"GRIDYARD_CACHE = {path.parent}: {path.name} could not be made: {error}"
+        raise SettingsError(f"{place}. Let it name a folder that can be written and has room") from error
