@@ -12,7 +12,8 @@ from itertools import pairwise
 import torch
 from torch import nn, optim
 
-from jobs.catalogue import TASKS
+from jobs.catalogue import tasks
+from jobs.engine import fresh
 from jobs.row import Row
 from jobs.spec import Assignment, JobSpec
 
@@ -24,7 +25,7 @@ def main() -> None:
     print("| task | steps an epoch | plain, per step | engine, per step | plain, epoch | engine, whole epoch |")
     print("|---|---|---|---|---|---|")
     for name in ("iris", "breast_cancer", "digits"):
-        row = fresh(name)
+        row = row_of(name)
         contenders: list[Callable[[], object]] = [plain(row), lambda row=row: row.train_epoch(1), row.advance]
         for _ in range(3):  # warm up all before any is measured
             for contender in contenders:
@@ -35,12 +36,12 @@ def main() -> None:
         print(f"| {name} | {steps} | {per_step} | {plain_epoch:.1f} | {whole:.1f} |")
 
 
-def fresh(task: str) -> Row:
-    entry = TASKS[task]
+def row_of(task: str) -> Row:
+    entry = tasks()[task]
     spec = JobSpec(
         job=1, sweep=1, sweep_uid="steps", task=task, params={}, seed=0, epochs=10_000, objective=entry.objective
     )
-    return Row(Assignment(spec=spec, attempt=1), torch.device("cpu"))
+    return fresh(Assignment(spec=spec, attempt=1), torch.device("cpu"))
 
 
 def plain(row: Row) -> Callable[[], None]:

@@ -174,7 +174,7 @@ def _filters(
         return []
     if sweep is not None:
         task = session.scalar(select(Sweep.task).where(Sweep.id == sweep))
-    tasks = [catalogue.find(task)] if task is not None else list(catalogue.TASKS.values())
+    tasks = [catalogue.find(task)] if task is not None else list(catalogue.tasks().values())
     return matching(session, where, tasks)
 
 

@@ -197,6 +197,7 @@ class Model(Base):
     size: Mapped[int] = mapped_column(BigInteger)  # bytes
     content: Mapped[bytes | None] = mapped_column(LargeBinary)  # the safetensors file
     path: Mapped[str | None] = mapped_column(Text)  # in the store
+    samples: Mapped[list[Any] | None] = mapped_column(Document)  # texts that a language model wrote, with their prompts
 
     __table_args__ = (CheckConstraint("(content IS NULL) <> (path IS NULL)", name="place"),)
 

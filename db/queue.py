@@ -10,6 +10,7 @@ SQLite's writers come one after the other anyway.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row, Select, and_, exists, func, null, select, update
@@ -181,6 +182,7 @@ def finish(session: Session, claim: Claim, result: TrainResult) -> bool:
                 size=best.size,
                 content=best.content,
                 path=best.path,
+                samples=result.samples or None,
             )
         )
     return True
@@ -193,22 +195,20 @@ def fail(session: Session, claim: Claim, failure: Failure) -> JobState | None:
     if failures is None:
         return None
     error = failure.error.replace("\0", "")  # PostgreSQL stores no NUL
-    state, values = _after_failure(failure.reason, error, failures, sweep.retries, sweep.state)
+    state, values = _after_failure(replace(failure, error=error), failures, sweep.retries, sweep.state)
     if not execute_update(session, update(Job).where(_held(claim)).values(values)):
         return None
     _end_attempt(session, claim, failure.reason, error=error)
     return state
 
 
-def _after_failure(
-    reason: FailureReason, error: str, failures: int, retries: int, sweep_state: str
-) -> tuple[JobState, dict[str, Any]]:
+def _after_failure(failure: Failure, failures: int, retries: int, sweep_state: str) -> tuple[JobState, dict[str, Any]]:
     """Where a job goes after its attempt failed: tried again at once, later, or not."""
     failures += 1
-    values = RELEASED | {"failures": failures, "reason": reason, "error": error}
+    values = RELEASED | {"failures": failures, "reason": failure.reason, "error": failure.error}
     if sweep_state == SweepState.CANCELLED:
         return JobState.CANCELLED, values | {"state": JobState.CANCELLED, "finished_at": now()}
-    if reason not in RETRIED or failures > retries:
+    if failure.reason not in RETRIED or not failure.again or failures > retries:
         return JobState.FAILED, values | {"state": JobState.FAILED, "finished_at": now()}
     delay = delay_seconds(failures)
     if delay == 0:
@@ -256,7 +256,8 @@ def rescue(session: Session, worker: str | None = None) -> int:
     rescued = 0
     for job, attempt, silent, failures in lost:
         sweep, error = _locked_sweep(session, job), f"worker {silent} went silent"
-        _, values = _after_failure(FailureReason.LOST, error, failures, sweep.retries, sweep.state)
+        failure = Failure(job=job, reason=FailureReason.LOST, error=error)
+        _, values = _after_failure(failure, failures, sweep.retries, sweep.state)
         fence = (Job.id == job, Job.state == literal(JobState.RUNNING), Job.attempt == attempt, gone)
         if execute_update(session, update(Job).where(*fence).values(values)):
             execute_update(session, _attempt_ends(job, attempt, FailureReason.LOST, error=error))

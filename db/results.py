@@ -69,6 +69,7 @@ class JobDetails:
     history: list[Json]  # one object per epoch: "epoch", "seconds", "train_loss", "val_loss", …; not finite: None
     environment: Json  # of the last attempt: device, versions, data fingerprint, …
     artifacts: list[Artifact]
+    samples: list[Json]  # texts that a language model wrote, with their prompts
 
 
 def job_details(session: Session, job: int) -> JobDetails:
@@ -92,6 +93,7 @@ def job_details(session: Session, job: int) -> JobDetails:
         history=history.epochs(session, job),
         environment=next((attempt.environment for attempt in reversed(attempts) if attempt.environment), {}),
         artifacts=_artifacts(session, job),
+        samples=session.scalar(select(Model.samples).where(Model.job_id == job)) or [],
         **{name: getattr(row, name) for name in COPIED},
     )
 

@@ -171,7 +171,7 @@ class Yard:
         """The tasks whose jobs such a leaderboard ranks."""
         if sweep is not None:
             task = self.sweep(sweep).status().task
-        return list(catalogue.TASKS.values()) if task is None else [catalogue.find(task)]
+        return list(catalogue.tasks().values()) if task is None else [catalogue.find(task)]
 
 
 def _check_id(kind: str, number: int) -> None:

@@ -72,7 +72,7 @@ def _varying(rows: Rows) -> list[str]:
     """The parameters that cells set, and those that differ between the rows; in the order of their tasks."""
     names = {name for row in rows for name in row.varied}
     names |= {name for row in rows for name, value in row.params.items() if value != rows[0].params.get(name)}
-    order = [name for task in catalogue.TASKS.values() for name in task.params.model_fields]
+    order = [name for task in catalogue.tasks().values() for name in task.params.model_fields]
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 

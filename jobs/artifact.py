@@ -14,7 +14,7 @@ from jobs.randomness import Purpose, drawn_from
 from jobs.spec import BestModel, JobSpec
 from jobs.store import Store
 
-FORMAT = "gridyard model 1"
+FORMAT = "gridyard model 2"
 
 
 def dump(model: Model, spec: JobSpec) -> bytes:
@@ -25,9 +25,11 @@ def dump(model: Model, spec: JobSpec) -> bytes:
         "gridyard": software()["gridyard"],
         "task": spec.task,
         "params": spec.params,
+        "kind": signature.kind,
         "input_shape": signature.input_shape,
         "features": signature.features,
         "classes": signature.classes,
+        "about": signature.about,
     }
     return tensorfile.pack(model.state_dict(), facts)
 
@@ -44,7 +46,8 @@ def load(content: bytes) -> Model:
     tensors, facts = tensorfile.unpack(content, "the model")
     if facts.get("format") != FORMAT:
         raise CheckpointDamaged(f"the model's format is {facts.get('format')!r}; this version reads {FORMAT!r}")
-    signature = Signature(**{name: tuple(facts[name]) for name in ("input_shape", "features", "classes")})
+    shape = {name: tuple(facts[name]) for name in ("input_shape", "features", "classes")}
+    signature = Signature(kind=facts["kind"], about=facts["about"], **shape)
     try:
         module, params = tasks.load(facts["task"], facts["params"])
     except ValidationError as error:

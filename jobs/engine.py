@@ -9,7 +9,11 @@ from typing import TypeVar
 
 import torch
 
-from jobs import artifact, checkpoint, devices, environment
+from jobs import artifact, checkpoint, devices, environment, tasks
+from jobs.errors import InputError, UnknownTask
+from jobs.generation import Generation
+from jobs.problem import Problem
+from jobs.randomness import Purpose, drawn_from
 from jobs.row import Row, numbers
 from jobs.spec import Answer, Assignment, EpochReport, Failure, Outcome, Stopped, TrainResult
 from jobs.states import FailureReason
@@ -59,7 +63,7 @@ def train(assignments: Sequence[Assignment], *, store: Store, options: Options, 
     """
     torch.set_num_threads(options.threads)
     device = devices.choose(options.device)
-    rows = []
+    rows: list[Row | Generation] = []
     for assignment in assignments:
         row = guarded(assignment, 0, partial(start, assignment, device, store))
         if isinstance(row, Failure):
@@ -74,13 +78,23 @@ def train(assignments: Sequence[Assignment], *, store: Store, options: Options, 
                 yield outcome
 
 
-def start(assignment: Assignment, device: torch.device, store: Store) -> Row:
-    row = Row(assignment, device)
-    checkpoint.resume(row, store)
+def start(assignment: Assignment, device: torch.device, store: Store) -> Row | Generation:
+    row = fresh(assignment, device)
+    if isinstance(row, Row):
+        checkpoint.resume(row, store)
     return row
 
 
-def turn(row: Row, store: Store, options: Options, report: Report) -> Outcome | None:
+def fresh(assignment: Assignment, device: torch.device) -> Row | Generation:
+    """The job before its first epoch."""
+    spec = assignment.spec
+    module, params = tasks.load(spec.task, spec.params)
+    with drawn_from(spec.seed, Purpose.INIT):
+        built = module.build(params, spec.seed)
+    return Row(assignment, device, built) if isinstance(built, Problem) else Generation(assignment, device, built)
+
+
+def turn(row: Row | Generation, store: Store, options: Options, report: Report) -> Outcome | None:
     """One epoch of one job; its outcome, if that was its last."""
     # Train, evaluate, best?
     entry = guarded(row.assignment, row.epoch, row.advance)
@@ -94,7 +108,7 @@ def turn(row: Row, store: Store, options: Options, report: Report) -> Outcome | 
     return guarded(row.assignment, row.epoch, partial(settle, row, answer, store, options))
 
 
-def settle(row: Row, answer: Answer, store: Store, options: Options) -> Outcome | None:
+def settle(row: Row | Generation, answer: Answer, store: Store, options: Options) -> Outcome | None:
     """What follows from an epoch and the answer to its report."""
     # Stop, because nobody wants the job any more?
     if answer in (Answer.CANCELLED, Answer.CLAIM_LOST):
@@ -109,6 +123,7 @@ def settle(row: Row, answer: Answer, store: Store, options: Options) -> Outcome 
     if row.done:
         return finish(row, store, options)
 
+    assert isinstance(row, Row)  # the other has one epoch
     # Checkpoint: before it is given back, and now and then.
     if answer is Answer.GIVE_BACK:
         checkpoint.save(row, store)
@@ -118,12 +133,11 @@ def settle(row: Row, answer: Answer, store: Store, options: Options) -> Outcome 
     return None
 
 
-def finish(row: Row, store: Store, options: Options) -> TrainResult:
+def finish(row: Row | Generation, store: Store, options: Options) -> TrainResult:
     """Test the best weights, once, and pack them up."""
     best = row.best
     assert best is not None  # an epoch that did not diverge has a best
-    row.net.load_state_dict(best.weights)
-    tested = numbers({"test": row.evaluate(row.problem.test)})
+    tested = numbers({"test": row.test()})
     path = f"{row.spec.job}/{row.assignment.attempt}/best.safetensors"
     content = artifact.dump(row.problem.model, row.spec)
     return TrainResult(
@@ -134,8 +148,9 @@ def finish(row: Row, store: Store, options: Options) -> TrainResult:
         epochs=row.epoch,
         seconds=sum(entry.seconds for entry in row.history),
         history=row.history,
-        environment=environment.record(row.problem, row.device),
+        environment={**environment.record(row.device), **row.facts()},
         best=artifact.keep(content, store, path, options.small_model_bytes),
+        samples=row.write(),
         resumed_from=row.resumed_from,
     )
 
@@ -144,9 +159,11 @@ def guarded(assignment: Assignment, epoch: int, action: Callable[[], T]) -> T | 
     """The action's result, or the failure of its job."""
     try:
         return action()
+    except InputError as wrong:  # the message is for the user, and says all
+        error, again = masked(str(wrong)), isinstance(wrong, UnknownTask)  # which another worker may know
     except Exception as raised:  # whatever a task or a library raises must not take the siblings along
-        error = told(raised)
-    return Failure(job=assignment.spec.job, reason=FailureReason.ERROR, error=error, epoch=epoch)
+        error, again = told(raised), True
+    return Failure(job=assignment.spec.job, reason=FailureReason.ERROR, error=error, epoch=epoch, again=again)
 
 
 def told(error: Exception) -> str:

@@ -8,26 +8,24 @@ from pathlib import Path
 import torch
 
 from jobs.devices import describe
-from jobs.problem import Problem
 from jobs.spec import Json
 
+PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")
 
-def record(problem: Problem, device: torch.device) -> Json:
-    """Device, versions, data, size of the network."""
+
+def record(device: torch.device) -> Json:
+    """Device and versions."""
     return {
         **software(),
         "device": describe(device),
         "threads": torch.get_num_threads(),
-        "data": problem.fingerprint,
-        "rows": {"train": len(problem.train), "val": len(problem.val), "test": len(problem.test)},
-        "parameters": sum(weight.numel() for weight in problem.model.net.parameters()),
     }
 
 
 @cache
 def software() -> Json:
     """Versions of this process: they cannot change while it lives."""
-    packages = {name.replace("-", "_"): installed(name) for name in ("torch", "numpy", "scikit-learn")}
+    packages = {name.replace("-", "_"): installed(name) for name in PACKAGES}
     return {
         "python": platform.python_version(),
         **packages,

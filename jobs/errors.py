@@ -5,6 +5,7 @@
     │   ├── SettingsError       a GRIDYARD_… variable or gridyard.toml
     │   ├── SweepFileError      a sweep file, with every problem and its place
     │   ├── UnknownTask         no such task
+    │   ├── Unfit               the user's data, or what was said of them; in jobs/catalogue
     │   └── NotFound            no such sweep or job in this database
     ├── DatabaseError           the database could not be used
     │   ├── DatabaseAway        it does not answer, or not in time: trying again may help

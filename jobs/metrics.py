@@ -45,6 +45,5 @@ def r2(predictions: Tensor, truth: Tensor) -> Tensor:
 METRICS: dict[str, Metric] = {"accuracy": accuracy, "mse": mse, "rmse": rmse, "mae": mae, "r2": r2}
 
 
-def measure(names: tuple[str, ...], predictions: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """The metrics of these names, still on the device."""
-    return {name: METRICS[name](predictions, truth) for name in names}
+# Metrics that follow from the mean loss alone. Perplexity: e to a language model's cross-entropy in nats per token.
+OF_LOSS: dict[str, Callable[[Tensor], Tensor]] = {"perplexity": torch.exp}

@@ -1,6 +1,7 @@
 """What a task gives to the engine: data in three parts, a model, a loss. The engine knows nothing else of a task."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -9,38 +10,39 @@ from torch import Tensor, nn
 
 from jobs.errors import InputError
 from jobs.losses import Loss
+from jobs.metrics import Metric
+from jobs.spec import Json
+
+# (inputs of a batch as the network takes them, a generator on the CPU) -> the inputs, changed at random
+Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """One part of the data, preprocessed, as tensors of one device; row i of each belongs together."""
+    """One part of the data as tensors of one device; row i of each belongs together."""
 
-    inputs: Tensor  # (N, …) what the network takes
+    inputs: Tensor  # (N, …) what the problem's `feed` turns into what the network takes
     targets: Tensor  # (N, …) what the loss compares the network's outputs with
     truth: Tensor  # (N, …) what the metrics compare the predictions with, in the task's own unit
+    rows: Tensor  # (N,) int64, their numbers in the raw data, from 0
 
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def take(self, rows: Tensor) -> "Split":
-        """These rows, in this order."""
-        return Split(
-            inputs=self.inputs.index_select(0, rows),
-            targets=self.targets.index_select(0, rows),
-            truth=self.truth.index_select(0, rows),
-        )
-
     def to(self, device: torch.device) -> "Split":
-        return Split(inputs=self.inputs.to(device), targets=self.targets.to(device), truth=self.truth.to(device))
+        parts = {name: getattr(self, name).to(device) for name in ("inputs", "targets", "truth")}
+        return Split(**parts, rows=self.rows)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
     """What a model takes and gives: enough to build it again without the data."""
 
-    input_shape: tuple[int, ...]  # of one raw row
+    kind: str = "table"  # "table", "image" or "text": how a person's input becomes raw rows
+    input_shape: tuple[int, ...]  # of one raw row; () where rows differ
     features: tuple[str, ...] = ()  # names of a table's columns
     classes: tuple[str, ...] = ()  # names in the order of the logits; none: it predicts values
+    about: Json = field(default_factory=dict)  # whatever else its task needs to build it and to read its inputs
 
 
 class Model(nn.Module):
@@ -92,7 +94,23 @@ class Problem:
     val: Split
     test: Split
     fingerprint: str  # sha256 of the raw data
+    feed: nn.Module = field(default_factory=nn.Identity)  # from a batch of a split's inputs to the network's
+    augment: Augment | None = None  # of what `feed` gave, in training only
+    metrics: Mapping[str, Metric] | None = None  # None: those of these names in jobs.metrics that the catalogue lists
+    write: Callable[[], list[Json]] | None = None  # texts that the model writes with its best weights
+    evaluation_rows: int = 4096  # of one forward pass without gradients: bounds its memory
+    names: Sequence[str] = ()  # of the raw rows, such as a picture's file name; none: they are numbered
+    notes: tuple[str, ...] = ()  # what was done to the data that its owner should know
 
     def to(self, device: torch.device) -> "Problem":
         parts = {name: getattr(self, name).to(device) for name in ("train", "val", "test")}
-        return replace(self, model=self.model.to(device), **parts)
+        return replace(self, model=self.model.to(device), feed=self.feed.to(device), **parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """What a task gives that trains nothing: a model that writes, and how well it does."""
+
+    model: Model  # what its file holds; no weights
+    fingerprint: str  # sha256 of the weights it wrote with
+    write: Callable[[torch.device], tuple[dict[str, float], list[Json]]]  # metrics without "val_", and the texts

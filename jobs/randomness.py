@@ -19,6 +19,9 @@ class Purpose(StrEnum):
     SPLIT = "split"  # which rows are for training, validation and test
     ORDER = "order"  # order of the training rows in an epoch
     DROPOUT = "dropout"  # keys of the dropout masks, one for each step of an epoch
+    AUGMENT = "augment"  # how the inputs of one step are changed
+    EPOCH = "epoch"  # whatever a layer of another library draws from torch's own stream in an epoch
+    WRITE = "write"  # which words a language model draws
 
 
 def mix(seed: int, purpose: Purpose, *parts: int) -> int:

@@ -3,21 +3,20 @@
 import math
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from jobs import optimizers, tasks
+from jobs import optimizers
 from jobs.catalogue import find
 from jobs.layers import dropouts
-from jobs.metrics import measure
-from jobs.problem import Split
-from jobs.randomness import Purpose, drawn_from, dropout_keys, order
+from jobs.metrics import METRICS, OF_LOSS
+from jobs.problem import Problem, Split
+from jobs.randomness import Purpose, drawn_from, dropout_keys, generator, order
 from jobs.schedules import LearningRate
-from jobs.spec import Assignment, EpochReport
+from jobs.spec import Assignment, EpochReport, Json
 from jobs.stopping import Ranking, Stopper
-
-EVALUATION_ROWS = 4096  # of one forward pass without gradients: bounds its memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +28,25 @@ class Best:
     weights: dict[str, Tensor]  # the network's state_dict, copied
 
 
+class Seen(NamedTuple):
+    """What a batch gave."""
+
+    losses: Tensor  # as the problem's loss gives them
+    outputs: Tensor  # (B, …) of the network; none where no metric needs them
+
+
 class Row:
     """A job's network, optimizer, learning rate, early stopping, best epoch and history."""
 
-    def __init__(self, assignment: Assignment, device: torch.device) -> None:
+    def __init__(self, assignment: Assignment, device: torch.device, problem: Problem) -> None:
         """Fresh, before its first epoch."""
         self.assignment, self.spec, self.device = assignment, assignment.spec, device
-        module, self.params = tasks.load(self.spec.task, self.spec.params)
-        with drawn_from(self.spec.seed, Purpose.INIT):
-            self.problem = module.build(self.params, self.spec.seed).to(device)
-        self.net, self.metrics = self.problem.model.net, find(self.spec.task).metrics
+        self.problem, self.net = problem.to(device), problem.model.net
+        task = find(self.spec.task)
+        self.params = task.params.model_validate(self.spec.params)
+        self.metrics = tuple(task.metrics if problem.metrics is None else problem.metrics)
+        measures = METRICS if problem.metrics is None else problem.metrics
+        self.measures = {name: measures[name] for name in self.metrics if name in measures}
         self.leaves = [weight for weight in self.net.parameters() if weight.requires_grad]
         self.weights = flattened(self.leaves)
         self.dropouts = dropouts(self.net)
@@ -88,16 +96,20 @@ class Row:
         rows = order(len(self.problem.train), self.spec.seed, epoch).to(self.device)
         keys = dropout_keys(len(self.batches), self.spec.seed, epoch).to(self.device)
         steps = zip(torch.split(rows, self.batches), keys.unbind(), strict=True)
-        outputs = [self.step(batch, key) for batch, key in steps]
-        return self.judge(torch.cat(outputs), self.problem.train.take(rows))
+        with drawn_from(self.spec.seed, Purpose.EPOCH, epoch):
+            seen = [self.step(batch, key, number) for number, (batch, key) in enumerate(steps)]
+        return self.judge(seen, self.problem.train.truth.index_select(0, rows))
 
-    def step(self, rows: Tensor, key: Tensor) -> Tensor:
-        """One optimizer step on these training rows; returns the outputs (B, …) it learned from."""
+    def step(self, rows: Tensor, key: Tensor, number: int) -> Seen:
+        """One optimizer step, the number-th of its epoch, on these training rows; what it saw before it learned."""
         for layer in self.dropouts:
             layer.key.copy_(key)
-        outputs: Tensor = self.net(self.problem.train.inputs.index_select(0, rows))
-        loss = self.problem.loss(outputs, self.problem.train.targets.index_select(0, rows)).mean()
-        gradients = torch.autograd.grad(loss, self.leaves)
+        inputs = self.problem.feed(self.problem.train.inputs.index_select(0, rows))
+        if self.problem.augment is not None:
+            draws = generator(self.spec.seed, Purpose.AUGMENT, self.epoch + 1, number)
+            inputs = self.problem.augment(inputs, draws)
+        seen = self.look(inputs, self.problem.train.targets.index_select(0, rows))
+        gradients = torch.autograd.grad(seen.losses.mean(), self.leaves)
         torch.cat([gradient.reshape(-1) for gradient in gradients], out=self.weights.grad)
         if self.params.clip_norm is not None:
             nn.utils.clip_grad_norm_([self.weights], self.params.clip_norm)
@@ -105,20 +117,56 @@ class Row:
         with torch.no_grad():
             self.optimizer.step()
         self.lr.after_step()
-        return outputs.detach()
+        return Seen(seen.losses.detach(), seen.outputs.detach())
+
+    def look(self, inputs: Tensor, targets: Tensor) -> Seen:
+        """The network's outputs for a batch, and their losses; in bfloat16 where the job says so."""
+        if self.params.precision == "float32":
+            outputs: Tensor = self.net(inputs)
+        else:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16):
+                outputs = self.net(inputs)
+            outputs = outputs.float()
+        losses = self.problem.loss(outputs, targets)
+        return Seen(losses, outputs if self.measures else outputs[:0])  # those of a language model fill the memory
 
     def evaluate(self, split: Split) -> dict[str, Tensor]:
         """Loss and metrics of a split, still on the device."""
         self.net.eval()
+        rows = self.problem.evaluation_rows
         with torch.inference_mode():
-            outputs = torch.cat([self.net(inputs) for inputs in torch.split(split.inputs, EVALUATION_ROWS)])
-            return self.judge(outputs, split)
+            batches = zip(torch.split(split.inputs, rows), torch.split(split.targets, rows), strict=True)
+            return self.judge([self.look(self.problem.feed(batch), targets) for batch, targets in batches], split.truth)
+
+    def test(self) -> dict[str, Tensor]:
+        """Loss and metrics of the test part with the best weights, which the network keeps."""
+        assert self.best is not None  # an epoch that did not diverge has a best
+        self.net.load_state_dict(self.best.weights)
+        return self.evaluate(self.problem.test)
 
     @torch.no_grad()
-    def judge(self, outputs: Tensor, split: Split) -> dict[str, Tensor]:
-        """Loss and metrics of these outputs (N, …), as 0-dim tensors."""
-        loss = self.problem.loss(outputs, split.targets).mean()
-        return {"loss": loss, **measure(self.metrics, self.problem.model.after(outputs), split.truth)}
+    def judge(self, seen: list[Seen], truth: Tensor) -> dict[str, Tensor]:
+        """Loss and metrics of all batches together, as 0-dim tensors."""
+        loss = torch.cat([part.losses for part in seen]).mean()
+        found = {"loss": loss, **{name: OF_LOSS[name](loss) for name in self.metrics if name in OF_LOSS}}
+        if self.measures:
+            predictions = self.problem.model.after(torch.cat([part.outputs for part in seen]))
+            found |= {name: measure(predictions, truth) for name, measure in self.measures.items()}
+        return found
+
+    def write(self) -> list[Json]:
+        """What the network writes with the weights it has; nothing, where it is no language model."""
+        return [] if self.problem.write is None else self.problem.write()
+
+    def facts(self) -> Json:
+        """What its result depends on besides its spec."""
+        parts = ("train", "val", "test")
+        return {
+            "data": self.problem.fingerprint,
+            "rows": {name: len(getattr(self.problem, name)) for name in parts},
+            "parameters": sum(weight.numel() for weight in self.net.parameters()),
+            **({"notes": list(self.problem.notes)} if self.problem.notes else {}),
+        }
 
     def keep_if_best(self, metrics: dict[str, float]) -> None:
         if self.best is None or self.ranking.better(metrics, self.best.metrics):
@@ -153,4 +201,4 @@ def batch_sizes(rows: int, batch_size: int) -> list[int]:
 def numbers(parts: dict[str, dict[str, Tensor]]) -> dict[str, float]:
     """{"val": {"loss": …}} as {"val_loss": 0.5}, with one transfer from the device."""
     named = {f"{part}_{name}": value for part, values in parts.items() for name, value in values.items()}
-    return dict(zip(named, torch.stack(list(named.values())).tolist(), strict=True))
+    return dict(zip(named, torch.stack(list(named.values())).tolist(), strict=True)) if named else {}

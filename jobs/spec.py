@@ -91,6 +91,7 @@ class TrainResult:
     history: list[EpochReport]  # every epoch, also those of earlier attempts
     environment: Json = field(default_factory=dict)  # device, versions, data fingerprint, …
     best: BestModel | None = None
+    samples: list[Json] = field(default_factory=list)  # texts that a language model wrote, with their prompts
     resumed_from: int = 0  # the epoch whose checkpoint this attempt started from; 0: from scratch
 
 
@@ -160,6 +161,7 @@ class Failure:
     job: int
     reason: FailureReason
     error: str  # its first line is the message; below lies the traceback where there is one
+    again: bool = True  # another attempt may end differently, if its reason is one of those
     epoch: int = 0  # last one trained
 
 

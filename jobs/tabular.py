@@ -90,7 +90,9 @@ def problem(
     assert isinstance(model.before, Standardise)
     model.before.fit(rows[parts[0]])
     inputs = model.before(rows)
-    train, val, test = (Split(inputs=inputs[part], targets=targets[part], truth=truth[part]) for part in parts)
+    train, val, test = (
+        Split(inputs=inputs[part], targets=targets[part], truth=truth[part], rows=part) for part in parts
+    )
     return Problem(model=model, loss=loss, train=train, val=val, test=test, fingerprint=table.fingerprint)
 
 

@@ -1,10 +1,14 @@
-"""From plain data to a SweepSpec, or to every problem there is. Nothing here reads a file and nothing stores a row."""
+"""From plain data to a SweepSpec, or to every problem there is. Nothing here stores a row."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from pydantic import ValidationError
 
-from jobs.catalogue import TASKS, Task
+from jobs import catalogue
+from jobs.catalogue import Prepared, Task, Unfit
 from jobs.errors import InputError
 from jobs.spec import EarlyStopping, Json, Objective, SweepSpec
 from scheduler.grid import product_size
@@ -13,14 +17,14 @@ from scheduler.places import Path, Problems
 from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, SweepKeys, is_name
 from scheduler.wording import explain, field_schema, given, listed, narrow, refusal, suggestion
 
-HIGHER_IS_BETTER = frozenset({"accuracy", "r2"})
+HIGHER_IS_BETTER = frozenset({"accuracy", "f1", "roc_auc", "r2", "distinct_1", "distinct_2", "tokens_per_second"})
 MAX_SEEDS = 10_000
 JOBS_PER_CELL = 10  # a sweep has at most so many jobs for each cell that it may have
 MAX_SEED = 2**32 - 1  # what NumPy's and scikit-learn's generators take
 
 
 def validate(data: Json, problems: Problems, default_name: str | None, max_cells: int) -> SweepSpec:
-    """The sweep that `data` describes, complete with all defaults.
+    """The sweep that `data` describes, complete with all defaults. A user's own data are looked at.
 
     Raises:
         SweepFileError: it is wrong; every problem is in the one error.
@@ -32,12 +36,16 @@ def validate(data: Json, problems: Problems, default_name: str | None, max_cells
     grid = _grid(data, keys, params, fixed)
     cells = _cells(data, keys, params, fixed)
     seeds = _seeds(keys.seeds, problems)
+    prepared = _prepared(task, params.defaults() | fixed, grid, cells, problems)
+    if task is not None and prepared.metrics is not None:
+        task = replace(task, metrics=prepared.metrics, objective=prepared.objective or task.objective)
     objective = _objective(keys.objective, task, problems)
     stopping = _early_stopping(keys.early_stopping, task, problems)
+    _refuse_epochs(keys, task, problems)
     _check_size(grid, cells, seeds, max_cells, problems)
     problems.raise_if_any()
     assert task is not None  # an unknown task is a problem
-    effective = params.defaults() | fixed
+    effective = params.defaults() | fixed | prepared.params
     return SweepSpec(
         name=keys.name or (default_name if is_name(default_name) else None) or task.name,
         task=task.name,
@@ -62,7 +70,7 @@ def _keys(data: Json, problems: Problems) -> SweepKeys:
     except ValidationError as error:
         right = data
         for wrong in explain(SweepKeys, error, "there is no key"):
-            tasks = f". Tasks: {listed(sorted(TASKS))}" if wrong.path == ("task",) else ""
+            tasks = f". Tasks: {listed(sorted(catalogue.tasks()))}" if wrong.path == ("task",) else ""
             problems.add(wrong.path, wrong.message + tasks, at_key=wrong.at_key)
             right = _without(right, wrong.path)
         return SweepKeys.model_validate({"task": ""} | right)
@@ -77,11 +85,41 @@ def _without(data: Json, path: Path) -> Json:
 
 
 def _task(name: str, problems: Problems) -> Task | None:
-    if name not in TASKS:  # one that is no text, "", has its problem already
-        problems.add(
-            ("task",), f"there is no task {given(name)}{suggestion(name, TASKS)}Tasks: {listed(sorted(TASKS))}"
-        )
-    return TASKS.get(name)
+    tasks = catalogue.tasks()
+    if name not in tasks:  # one that is no text, "", has its problem already
+        known = f"{suggestion(name, tasks)}Tasks: {listed(sorted(tasks))}"
+        problems.add(("task",), f"there is no task {given(name)}{known}")
+    return tasks.get(name)
+
+
+def _prepared(
+    task: Task | None, fixed: Json, grid: dict[str, list[Any]], cells: list[Json], problems: Problems
+) -> Prepared:
+    """What the task says of the user's data; nothing while there are other problems, which it might stumble over."""
+    if task is None or not task.prepare:
+        return Prepared()
+    paths: list[Path] = [("grid", name) for name in grid]
+    paths += [("cells", index, name) for index, cell in enumerate(cells) for name in cell]
+    for path in paths:
+        if path[-1] in task.fixed_only:
+            problems.add(path, f"is the same for all cells of task {task.name}; give it under fixed", at_key=True)
+    if problems.in_order():
+        return Prepared()
+    prepare: Callable[[Json], Prepared] = import_module(task.prepare).prepare
+    try:
+        return prepare(fixed)
+    except Unfit as wrong:
+        problems.add(("fixed", wrong.param), str(wrong))
+        return Prepared()
+
+
+def _refuse_epochs(keys: SweepKeys, task: Task | None, problems: Problems) -> None:
+    if task is None or task.trains:
+        return
+    if keys.epochs not in (None, 1):
+        problems.add(("epochs",), f"was given {keys.epochs}; task {task.name} trains nothing: allowed is 1")
+    if keys.early_stopping is not None:
+        problems.add(("early_stopping",), f"task {task.name} trains nothing that could stop early; leave it out")
 
 
 def _grid(data: Json, keys: SweepKeys, params: Params, fixed: Json) -> dict[str, list[Any]]:

@@ -107,7 +107,7 @@ def tasks(
     from gridyard.cli import text
     from jobs import catalogue
 
-    found = list(catalogue.TASKS.values()) if name is None else [catalogue.find(name)]
+    found = list(catalogue.tasks().values()) if name is None else [catalogue.find(name)]
     described = [parameters.describe(task) for task in found]
     if as_json:
         print_json(described if name is None else described[0])

@@ -1,6 +1,7 @@
 """One file per task, imported only where it trains. Two functions make a task, whatever its data:
 
-    build(params, seed) -> Problem        its data, split and preprocessed, a model with fresh weights, its loss
+    build(params, seed) -> Problem        its data, split and preprocessed, a model with fresh weights, its loss;
+                                          or a Writing, where nothing is trained
     model(params, signature) -> Model     the same model without data, for the file of a best model to fill
 
 `params` is an object of the task's class in `jobs/catalogue.py`. torch's global stream is seeded around both, so
@@ -12,14 +13,14 @@ from typing import Any, Protocol, cast
 
 from jobs.catalogue import find
 from jobs.params import TrainingParams
-from jobs.problem import Model, Problem, Signature
+from jobs.problem import Model, Problem, Signature, Writing
 from jobs.spec import Json
 
 
 class TaskModule(Protocol):
     """What `jobs/tasks/<name>.py` holds; each takes its own kind of parameters."""
 
-    def build(self, params: Any, seed: int) -> Problem: ...
+    def build(self, params: Any, seed: int) -> Problem | Writing: ...
 
     def model(self, params: Any, signature: Signature) -> Model: ...
 

@@ -3,7 +3,7 @@
 from functools import cache
 
 from jobs import data, tabular
-from jobs.catalogue import DigitsParams
+from jobs.catalogue.tables import DigitsParams
 from jobs.problem import Problem
 from jobs.tabular import Table
 

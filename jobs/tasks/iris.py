@@ -3,7 +3,7 @@
 from functools import cache
 
 from jobs import data, tabular
-from jobs.catalogue import IrisParams
+from jobs.catalogue.tables import IrisParams
 from jobs.problem import Problem
 from jobs.tabular import Table
 

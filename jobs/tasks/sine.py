@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs import tabular
-from jobs.catalogue import SineParams
+from jobs.catalogue.tables import SineParams
 from jobs.layers import Standardise, Unstandardise
 from jobs.problem import Model, Problem, Signature
 from jobs.tabular import Table

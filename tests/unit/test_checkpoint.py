@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from jobs import checkpoint
+from jobs.engine import fresh
 from jobs.errors import CheckpointDamaged
 from jobs.row import Row
 from jobs.spec import Answer, Assignment, EarlyStopping, EpochReport, JobSpec, Objective, Outcome, Stopped, TrainResult
@@ -148,7 +149,7 @@ class TestLongHistory:
     def long(self, make_spec: MakeSpec, train_one: TrainOne) -> Row:
         """A row as after very many epochs, of which one has numbers that are no numbers."""
         result = train_one(make_spec(epochs=1, lr=0.1))
-        row = Row(Assignment(spec=make_spec(epochs=self.EPOCHS + 1, lr=0.1), attempt=1), torch.device("cpu"))
+        row = fresh(Assignment(spec=make_spec(epochs=self.EPOCHS + 1, lr=0.1), attempt=1), torch.device("cpu"))
         row.advance()
         (first,) = result.history
         row.history = [replace(first, epoch=epoch, seconds=1 / epoch) for epoch in range(1, self.EPOCHS + 1)]
@@ -158,7 +159,7 @@ class TestLongHistory:
 
     def test_a_history_of_300_000_epochs_is_kept_exactly_and_quickly(self, long: Row) -> None:
         """0.25 s to write and 1.3 s to read when it was measured."""
-        restored = Row(long.assignment, torch.device("cpu"))
+        restored = fresh(long.assignment, torch.device("cpu"))
         started = time.process_time()
         checkpoint.restore(restored, checkpoint.dump(long), "it")
         assert time.process_time() - started < 10
@@ -207,7 +208,7 @@ class TestDamaged:
         assert train_one(stopped, attempt=3).resumed_from == 4
 
     def test_the_message_says_whose_it_is(self, stopped: JobSpec, store: Store) -> None:
-        row = Row(Assignment(spec=replace(stopped, sweep_uid="other"), attempt=1), torch.device("cpu"))
+        row = fresh(Assignment(spec=replace(stopped, sweep_uid="other"), attempt=1), torch.device("cpu"))
         with pytest.raises(CheckpointDamaged, match="last belongs to job u/1"):
             checkpoint.restore(row, store.read("1/1/last.safetensors"), "last")
         assert row.epoch == 0, "a refused checkpoint changes nothing"

@@ -106,6 +106,6 @@ def test_a_task_is_described_with_types_defaults_and_ranges() -> None:
     assert described["scheduler.gamma (step)"]["default"] == 0.5
 
 
-@pytest.mark.parametrize("task", catalogue.TASKS)
+@pytest.mark.parametrize("task", catalogue.tasks())
 def test_every_parameter_of_every_task_has_a_description(task: str) -> None:
     assert all(one["description"] for one in parameters.describe(catalogue.find(task))["parameters"])

@@ -47,6 +47,6 @@ def test_a_value_that_some_job_can_have_is_allowed(where: dict[str, Any]) -> Non
 
 
 def test_a_value_is_allowed_when_one_of_the_tasks_allows_it() -> None:
-    conditions.check({"degree": 3, "loss": "l1"}, catalogue.TASKS.values())
+    conditions.check({"degree": 3, "loss": "l1"}, catalogue.tasks().values())
     with pytest.raises(InputError, match="where degree: was given 10; allowed is a whole number from 1 to 9"):
-        conditions.check({"degree": 10}, catalogue.TASKS.values())
+        conditions.check({"degree": 10}, catalogue.tasks().values())

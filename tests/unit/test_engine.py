@@ -12,10 +12,10 @@ from torch import nn, optim
 from torch.nn import functional
 
 from jobs import devices
-from jobs.engine import Options, check, guarded, train
+from jobs.engine import Options, check, fresh, guarded, train
 from jobs.errors import SettingsError, StoreError
 from jobs.randomness import Purpose, drawn_from, order
-from jobs.row import Row, batch_sizes
+from jobs.row import batch_sizes
 from jobs.spec import Answer, Assignment, EarlyStopping, EpochReport, Failure, JobSpec, Outcome, Stopped, TrainResult
 from jobs.states import FailureReason
 from jobs.store import Store
@@ -42,7 +42,7 @@ def without_seconds(history: list[EpochReport]) -> list[EpochReport]:
 
 def plain_losses(spec: JobSpec, clip_norm: float | None) -> list[float]:
     """val_loss of each epoch as a plain PyTorch loop gives it: modules, torch.optim, torch's scheduler."""
-    problem = Row(Assignment(spec=spec, attempt=1), torch.device("cpu")).problem
+    problem = fresh(Assignment(spec=spec, attempt=1), torch.device("cpu")).problem
     norm = nn.BatchNorm1d if spec.params["batch_norm"] else nn.Identity
     with drawn_from(spec.seed, Purpose.INIT):
         net = nn.Sequential(
@@ -121,7 +121,7 @@ class TestReports:
     ) -> None:
         """With one batch an epoch, the loss of an epoch is that of the weights before it."""
         spec = make_spec(epochs=2, batch_size=1000, dropout=0.0)
-        row = Row(Assignment(spec=spec, attempt=1), torch.device("cpu"))
+        row = fresh(Assignment(spec=spec, attempt=1), torch.device("cpu"))
         before = row.evaluate(row.problem.train)["loss"].item()
         assert train_one(spec).history[0].metrics["train_loss"] == pytest.approx(before, rel=1e-5)
 
@@ -177,7 +177,7 @@ class TestFailures:
             outcome.job: outcome
             for outcome in train(assignments, store=store, options=Options(device="cpu"), report=go_on)
         }
-        assert outcomes[2].error.startswith("UnknownTask: there is no task 'nonsense'")
+        assert outcomes[2].error.startswith("there is no task 'nonsense'")
         assert outcomes[3].error.startswith("ValueError: batch_norm needs batches of at least two rows; given batch_s")
         assert [outcomes[job].reason for job in (2, 3, 4)] == ["error", "error", "diverged"]
         (alone,) = train([Assignment(spec=good, attempt=1)], store=store, options=Options(device="cpu"), report=go_on)

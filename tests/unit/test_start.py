@@ -6,13 +6,13 @@ import sys
 TRAIN = """
 import sys
 from jobs import engine
-from jobs.catalogue import TASKS
+from jobs.catalogue import tasks
 from jobs.spec import Answer, Assignment, JobSpec, Objective
 from jobs.store import Store
 
 def assignment(job, task, optimizer):
     spec = JobSpec(job=job, sweep=1, sweep_uid="u", task=task, params={"optimizer": optimizer}, seed=0, epochs=1,
-                   objective=TASKS[task].objective)
+                   objective=tasks()[task].objective)
     return Assignment(spec=spec, attempt=1)
 
 work = [("iris", "adam"), ("breast_cancer", "adamw"), ("digits", "rmsprop"), ("sine", "sgd")]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.catalogue import TASKS
+from jobs.catalogue import tasks
 from jobs.spec import EarlyStopping, Objective, SweepSpec
 from scheduler.sweep_file import parse, read
 from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, ResourceKeys, SweepKeys
@@ -110,7 +110,7 @@ def test_yaml_json_toml_and_python_give_the_same_spec(tmp_path: Path) -> None:
 
 def test_fixed_is_complete_but_for_what_the_grid_varies(tmp_path: Path) -> None:
     spec = read_text(tmp_path, YAML)
-    names = set(TASKS["iris"].params.model_fields)
+    names = set(tasks()["iris"].params.model_fields)
     assert set(spec.fixed) == names - {"lr", "hidden", "dropout"}
     assert spec.fixed["scheduler"] == {"name": "step", "step_size": 30, "gamma": 0.25}
     assert spec.fixed["activation"] == "relu"
@@ -121,10 +121,10 @@ def test_what_is_left_out_gets_the_tasks_defaults() -> None:
     assert spec == SweepSpec(
         name="sine",
         task="sine",
-        fixed=TASKS["sine"].params().model_dump(),
+        fixed=tasks()["sine"].params().model_dump(),
         seeds=[0],
-        epochs=TASKS["sine"].epochs,
-        objective=TASKS["sine"].objective,
+        epochs=tasks()["sine"].epochs,
+        objective=tasks()["sine"].objective,
     )
 
 
@@ -142,15 +142,15 @@ def test_a_files_name_that_no_sweep_may_have_gives_way_to_the_tasks(tmp_path: Pa
     assert read_text(tmp_path, "task: iris", f"{stem}.yaml").name == "iris"
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", tasks())
 def test_every_parameter_of_every_task_has_a_default_that_a_grid_may_name(task: str) -> None:
-    for name, value in TASKS[task].params().model_dump(mode="json").items():
+    for name, value in tasks()[task].params().model_dump(mode="json").items():
         assert parse({"task": task, "grid": {name: [value]}}).grid == {name: [value]}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", tasks())
 def test_the_mode_follows_from_the_metric(task: str) -> None:
-    for metric in TASKS[task].validation_metrics:
+    for metric in tasks()[task].validation_metrics:
         name = metric.removeprefix("val_")
         assert name in HIGHER_IS_BETTER | LOWER_IS_BETTER, "a new metric: say in scheduler/validate.py what is better"
         mode = "max" if name in HIGHER_IS_BETTER else "min"
@@ -158,7 +158,7 @@ def test_the_mode_follows_from_the_metric(task: str) -> None:
         assert spec.objective == Objective(metric=metric, mode=mode)
         assert spec.early_stopping is not None
         assert spec.early_stopping.mode == mode
-    assert TASKS[task].objective.mode == parse({"task": task, "objective": {}}).objective.mode
+    assert tasks()[task].objective.mode == parse({"task": task, "objective": {}}).objective.mode
 
 
 def test_seeds_are_a_number_or_a_list() -> None:
@@ -213,7 +213,7 @@ def test_anchors_and_a_byte_order_mark_are_understood(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_is_right(path: Path) -> None:
-    assert read(path).task in TASKS
+    assert read(path).task in tasks()
 
 
 def test_the_iris_example_has_36_jobs() -> None:

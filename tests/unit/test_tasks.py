@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import StandardScaler
 
 from jobs import artifact, tasks, tensorfile
-from jobs.catalogue import TASKS
+from jobs.catalogue import find
 from jobs.errors import CheckpointDamaged, InputError, UnknownTask
 from jobs.problem import Problem
 from jobs.spec import EarlyStopping, JobSpec, Outcome, TrainResult
@@ -85,12 +85,12 @@ class TestSplits:
         assert table.fingerprint != Table(rows=changed, labels=labels, features=("a", "b")).fingerprint
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TABLES)
 def test_a_task_reports_the_metrics_that_the_catalogue_says(
     make_spec: MakeSpec, train_one: TrainOne, task: str
 ) -> None:
     result = train_one(make_spec(task, epochs=1))
-    names = {name.removeprefix("val_") for name in TASKS[task].validation_metrics}
+    names = {name.removeprefix("val_") for name in find(task).validation_metrics}
     assert set(result.metrics) == {f"{part}_{name}" for part in ("train", "val", "test") for name in names}
 
 
@@ -99,7 +99,7 @@ def test_a_classifier_learns_by_its_defaults(
     make_spec: MakeSpec, train_one: TrainOne, task: str, lowest: float
 ) -> None:
     stopping = EarlyStopping(patience=10)
-    result = train_one(make_spec(task, epochs=TASKS[task].epochs, early_stopping=stopping))
+    result = train_one(make_spec(task, epochs=find(task).epochs, early_stopping=stopping))
     assert result.metrics["test_accuracy"] >= lowest
 
 
@@ -111,7 +111,7 @@ def test_sine_comes_within_5_percent_of_the_least_squares_cubic(
     train, _, test = parts("sine", seed)
     cubic = np.polyfit(x[train], y[train], 3)
     error = np.square(np.polyval(cubic, x[test]) - y[test]).mean()
-    result = train_one(make_spec("sine", seed=seed, epochs=TASKS["sine"].epochs))
+    result = train_one(make_spec("sine", seed=seed, epochs=find("sine").epochs))
     assert result.metrics["test_mse"] <= 1.05 * error
 
 
@@ -142,7 +142,7 @@ def test_batch_norm_of_single_rows_is_refused_in_words(task: str) -> None:
 
 
 class TestModelFiles:
-    @pytest.mark.parametrize("task", TASKS)
+    @pytest.mark.parametrize("task", TABLES)
     def test_a_file_gives_raw_rows_the_predictions_that_were_scored(
         self, make_spec: MakeSpec, train_one: TrainOne, task: str
     ) -> None:
