@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from db import queue
 from db import workers as register
 from db.session import Database
+from jobs import catalogue, data
 from jobs.errors import DatabaseError, GridyardError
 from jobs.settings import PREFIX, Settings
 
@@ -59,9 +60,11 @@ def workers(sweep: "Sweep", slots: int | None) -> Iterator[Callable[[], None]]:
     Yields a function to be called about every second: it starts a worker again that died.
 
     Raises:
+        DataMissing: its task needs a data set that is not here and could not be fetched.
         GridyardError: the worker dies again and again, or the scheduler has ended with an error.
     """
     yard = sweep.yard
+    fetch_data(sweep.status().task)
     worker = LocalWorker(sweep, slots)
     scheduler = SchedulerThread(yard.database, yard.settings)
 
@@ -77,6 +80,16 @@ def workers(sweep: "Sweep", slots: int | None) -> Iterator[Callable[[], None]]:
         finally:
             worker.stop()
             scheduler.stop()
+
+
+def fetch_data(task: str) -> None:
+    """Fetch the data sets of a task that are not here: once, with a progress bar, before its first job asks for them.
+
+    Raises:
+        DataMissing: one could not be fetched.
+    """
+    for name in catalogue.tasks()[task].data if task in catalogue.tasks() else ():
+        data.ensure(name)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jobs.errors import JobsFailed
+from jobs.errors import DataMissing, JobsFailed
 
 if TYPE_CHECKING:
     from db.status import SweepStatus
@@ -34,6 +34,10 @@ def finish(sweep: "Sweep", slots: int | None, resume: str) -> None:
         with local.workers(sweep, slots) as tend:
             status = _follow(sweep, tend)
             print_end(sweep)  # now: the worker takes some seconds to stop
+    except DataMissing as missing:
+        raise DataMissing(
+            f"{missing}\nsweep {sweep.id} stays in the database; then carry it on with\n  {resume}"
+        ) from None
     except KeyboardInterrupt:
         typer.echo(f"\nstopped; sweep {sweep.id} stays in the database. Carry it on with\n  {resume}", err=True)
         raise
