@@ -19,13 +19,13 @@ LONGEST_KEY = 120  # file systems allow 255 bytes for a name
 
 
 def folder() -> Path:
-    """Where data sets lie: GRIDYARD_DATA, else a cache folder of the user."""
-    return Path(os.environ.get(f"{settings.PREFIX}DATA") or settings.default_data_folder())
+    """Where data sets lie: the setting `data`; a trainer has it from its worker, through the environment."""
+    return Path(os.environ.get(f"{settings.PREFIX}DATA") or settings.load().data)
 
 
 def cache_folder() -> Path:
-    """Where decoded copies are kept: GRIDYARD_CACHE, else a cache folder of the user."""
-    return Path(os.environ.get(f"{settings.PREFIX}CACHE") or settings.default_cache_folder())
+    """Where decoded copies are kept: the setting `cache`."""
+    return Path(os.environ.get(f"{settings.PREFIX}CACHE") or settings.load().cache)
 
 
 def cached(name: str, key: str, make: Callable[[Path], None]) -> Path:
