@@ -5,6 +5,8 @@
     │   ├── SettingsError       a GRIDYARD_… variable or gridyard.toml
     │   ├── SweepFileError      a sweep file, with every problem and its place
     │   ├── UnknownTask         no such task
+    │   ├── UnknownDataSet      no such data set
+    │   ├── DataMissing         a data set is not here and could not be fetched
     │   ├── Unfit               the user's data, or what was said of them; in jobs/catalogue
     │   └── NotFound            no such sweep or job in this database
     ├── DatabaseError           the database could not be used
@@ -40,6 +42,18 @@ class UnknownTask(InputError):
     def __init__(self, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         super().__init__(f"there is no task {name!r}{did_you_mean(name, known)} Tasks: {', '.join(known)}")
+
+
+class UnknownDataSet(InputError):
+    """There is no such data set."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        super().__init__(f"there is no data set {name!r}{did_you_mean(name, known)} Data sets: {', '.join(known)}")
+
+
+class DataMissing(InputError):
+    """A data set is not on this machine and could not be fetched."""
 
 
 class NotFound(InputError):

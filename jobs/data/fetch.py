@@ -1,0 +1,203 @@
+"""Find a data set on this machine, or fetch it from its home: whole or not at all, and by one process at a time."""
+
+import errno
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from jobs.data.places import folder as data_folder
+from jobs.data.places import locked
+from jobs.data.sets import DataSet, Hub, Web, lookup
+from jobs.errors import DataMissing, InputError
+
+CHUNK = 1 << 16  # bytes of a download at a time
+
+
+def find(name: str) -> Path:
+    """The folder of a data set that lies in the data folder; nothing is downloaded.
+
+    Raises:
+        UnknownDataSet: there is no such set.
+        InputError: it is a set without files.
+        DataMissing: it does not lie there whole.
+    """
+    found = _with_files(name)
+    target = data_folder().absolute() / found.folder
+    missing = found.missing(target)
+    if missing:
+        raise DataMissing(
+            f"the data set {name} is not in {target}: there is no {_some(missing)}. "
+            f"`gridyard data get {name}` fetches it; {_by_hand(found, missing)}"
+        )
+    return target
+
+
+def ensure(name: str) -> Path:
+    """The folder of a data set, fetched if it is not there. Raises what `get` raises."""
+    return get(name)
+
+
+def get(name: str, folder: Path | None = None) -> Path:
+    """The folder of a data set: used as it is where its files lie, else fetched from its home.
+
+    Args:
+        folder: instead of the data folder.
+
+    Raises:
+        UnknownDataSet: there is no such set.
+        InputError: it is a set without files.
+        DataMissing: it could not be fetched; the message says why, and what to put where.
+    """
+    found = _with_files(name)
+    target = (folder or data_folder()).absolute() / found.folder
+    if not found.missing(target):
+        return target
+    tried: list[str] = []
+    try:
+        with locked(target):
+            if missing := found.missing(target):  # nobody fetched it while we waited
+                _refuse_a_part(found, target, missing)
+                _fetch(found, target, tried)
+    except InputError:
+        raise
+    except Exception as error:  # each way to fetch raises its own kinds
+        tried = tried or [_why(error)]
+        lines = "".join(f"\n  - {line}" for line in tried)
+        by_hand = _by_hand(found, [file.path for file in found.files])
+        raise DataMissing(
+            f"the data set {name} is not in {target}, and could not be fetched:{lines}\n{by_hand}"
+        ) from error
+    return target
+
+
+def _with_files(name: str) -> DataSet:
+    found = lookup(name)
+    if not found.files:
+        raise InputError(f"the data set {name} {found.home}: it has no files to find or to fetch")
+    return found
+
+
+def _refuse_a_part(found: DataSet, target: Path, missing: list[str]) -> None:
+    """A folder with something in it is somebody's: it is neither replaced nor filled up."""
+    if target.exists() and any(target.iterdir()):
+        raise DataMissing(
+            f"the data set {found.name} is not whole: {target} has files, but no {_some(missing)}. "
+            f"Move that folder away and `gridyard data get {found.name}` fetches all of it; {_by_hand(found, missing)}"
+        )
+
+
+def _fetch(found: DataSet, target: Path, tried: list[str]) -> None:
+    """Into a folder beside, which is renamed at the end. After a kill, the next fetch uses the whole files in it."""
+    work = target.with_name(f".tmp-{target.name}")
+    raw, whole = work / "raw", work / "whole"
+    try:
+        shutil.rmtree(whole, ignore_errors=True)
+        whole.mkdir(parents=True)
+        for source in found.sources:
+            _download(source, raw, tried)
+        tried.clear()
+        _keep_only(raw, found)
+        found.convert(raw, whole)
+        if missing := found.missing(whole):
+            raise ValueError(f"what its home gives has no {_some(missing)}")
+        _flush(whole)
+        shutil.rmtree(raw)
+        whole.replace(target)
+    except Exception:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    work.rmdir()
+
+
+def _download(source: Web | Hub, raw: Path, tried: list[str]) -> None:
+    raw.mkdir(exist_ok=True)
+    if isinstance(source, Hub):
+        return _from_the_hub(source, raw, tried)
+    for address in source.addresses:
+        try:
+            return _from_the_web(address, source, raw)
+        except Exception as error:
+            tried.append(f"{address}: {_why(error)}")
+            last = error
+    raise last
+
+
+def _from_the_web(address: str, source: Web, raw: Path) -> None:
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    path = raw / source.path
+    get_it = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=CHUNK)
+    pooch.retrieve(address, source.checksum, fname=path.name, path=path.parent, downloader=get_it)
+
+
+def _from_the_hub(source: Hub, raw: Path, tried: list[str]) -> None:
+    """Through the hub's own cache, which may have the file without network."""
+    import pooch
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    path = raw / source.path
+    try:
+        cached = hf_hub_download(source.repository, source.path, revision=source.revision)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(cached, path)
+        algorithm, _, expected = (source.checksum or "").partition(":")
+        if expected and (is_now := pooch.file_hash(str(path), algorithm)) != expected:
+            raise ValueError(f"{algorithm.upper()} of the downloaded file: expected {expected} but got {is_now}")
+    except Exception as error:
+        tried.append(f"Hugging Face hub, {source.repository}, {source.path}: {_why(error)}")
+        raise
+
+
+def _keep_only(raw: Path, found: DataSet) -> None:
+    """Without what a killed download left."""
+    wanted = {raw / source.path for source in found.sources}
+    for path in raw.rglob("*"):
+        if path.is_file() and path not in wanted:
+            path.unlink()
+
+
+def _flush(whole: Path) -> None:
+    """To the disk, so that the renamed folder is whole after a power cut too."""
+    for path in whole.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _why(error: Exception) -> str:
+    """In few words; some libraries tell their whole way."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+    from requests import exceptions
+
+    if isinstance(error, LocalEntryNotFoundError):
+        offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub could not be reached"
+        return f"{offline}, and its cache has no such file"
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"the server answered {response.status_code} {getattr(response, 'reason', '') or ''}".rstrip()
+    if isinstance(error, exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    if isinstance(error, exceptions.Timeout):
+        return "no answer in time"
+    if isinstance(error, exceptions.ConnectionError):
+        return "could not be reached"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no room left on the disk ({error})"
+    if isinstance(error, OSError) and error.errno is not None:
+        return str(error)
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _by_hand(found: DataSet, missing: list[str]) -> str:
+    place = f"a folder in which they lie under {found.folder}/"
+    return f"without network put {_some(missing)} there, or set GRIDYARD_DATA to {place}"
+
+
+def _some(paths: list[str]) -> str:
+    return ", ".join(paths)
