@@ -15,9 +15,11 @@ WIDEST = 10_000  # columns of text; no table is cut below that
 LEFT = {  # headers of columns of words; numbers stand to the right
     *("name", "task", "state", "description", "objective", "type", "default", "allowed"),
     *("worker", "outcome", "started", "metric"),
+    *("what", "where", "licence"),
 }
 
-FOLDED = {"description": 20, "allowed": 20}  # columns of sentences, and how narrow they may become on a terminal
+# Columns of sentences, and how narrow they may become on a terminal.
+FOLDED = {"description": 20, "allowed": 20, "what": 20, "licence": 12}
 
 STD = "_std"  # ends the name of a metric's spread
 

@@ -24,12 +24,9 @@ def find(name: str) -> Path:
     """
     found = _with_files(name)
     target = data_folder().absolute() / found.folder
-    missing = found.missing(target)
-    if missing:
-        raise DataMissing(
-            f"the data set {name} is not in {target}: there is no {_some(missing)}. "
-            f"`gridyard data get {name}` fetches it; {_by_hand(found, missing)}"
-        )
+    if missing := found.missing(target):
+        fetches = f"`gridyard data get {name}` fetches it"
+        raise DataMissing(f"the data set {name} is not in {target}. {fetches}; {_by_hand(found, target, missing)}")
     return target
 
 
@@ -62,12 +59,7 @@ def get(name: str, folder: Path | None = None) -> Path:
     except InputError:
         raise
     except Exception as error:  # each way to fetch raises its own kinds
-        tried = tried or [_why(error)]
-        lines = "".join(f"\n  - {line}" for line in tried)
-        by_hand = _by_hand(found, [file.path for file in found.files])
-        raise DataMissing(
-            f"the data set {name} is not in {target}, and could not be fetched:{lines}\n{by_hand}"
-        ) from error
+        raise _not_fetched(found, target, tried or [_why(error)]) from error
     return target
 
 
@@ -81,9 +73,10 @@ def _with_files(name: str) -> DataSet:
 def _refuse_a_part(found: DataSet, target: Path, missing: list[str]) -> None:
     """A folder with something in it is somebody's: it is neither replaced nor filled up."""
     if target.exists() and any(target.iterdir()):
+        away = f"move that folder away and `gridyard data get {found.name}` fetches all of it"
         raise DataMissing(
-            f"the data set {found.name} is not whole: {target} has files, but no {_some(missing)}. "
-            f"Move that folder away and `gridyard data get {found.name}` fetches all of it; {_by_hand(found, missing)}"
+            f"the data set {found.name} is not whole: {target} has files, but no {', '.join(missing)}; "
+            f"{away}, or put what is missing into it"
         )
 
 
@@ -100,7 +93,7 @@ def _fetch(found: DataSet, target: Path, tried: list[str]) -> None:
         _keep_only(raw, found)
         found.convert(raw, whole)
         if missing := found.missing(whole):
-            raise ValueError(f"what its home gives has no {_some(missing)}")
+            raise ValueError(f"what its home gives has no {', '.join(missing)}")
         _flush(whole)
         shutil.rmtree(raw)
         whole.replace(target)
@@ -136,7 +129,10 @@ def _from_the_hub(source: Hub, raw: Path, tried: list[str]) -> None:
     """Through the hub's own cache, which may have the file without network."""
     import pooch
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import logging as hub_logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    hub_logging.set_verbosity(hub_logging.ERROR)  # not each of its tries: how they end is in our message
 
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -194,10 +190,15 @@ def _why(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _by_hand(found: DataSet, missing: list[str]) -> str:
-    place = f"a folder in which they lie under {found.folder}/"
-    return f"without network put {_some(missing)} there, or set GRIDYARD_DATA to {place}"
+def _not_fetched(found: DataSet, target: Path, tried: list[str]) -> DataMissing:
+    lines = "".join(f"\n  - {line}" for line in tried)
+    by_hand = _by_hand(found, target, [file.path for file in found.files])
+    return DataMissing(
+        f"the data set {found.name} is not in {target}, and could not be fetched; {by_hand}. Tried:{lines}"
+    )
 
 
-def _some(paths: list[str]) -> str:
-    return ", ".join(paths)
+def _by_hand(found: DataSet, target: Path, missing: list[str]) -> str:
+    they, lie = ("it", "lies") if len(missing) == 1 else ("they", "lie")
+    other = f"set GRIDYARD_DATA to a folder in which {they} {lie} under {found.folder}/"
+    return f"without network, put {', '.join(missing)} into {target}, or {other}"

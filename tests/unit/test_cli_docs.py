@@ -20,7 +20,7 @@ SHAPES = (ROOT / "docs" / "json.md").read_text()
 
 def setting_row(name: str) -> str:
     field = Settings.model_fields[name]
-    default = "a cache folder of the user" if name == "data" else str(field.default) or "empty"
+    default = "a cache folder of the user" if name in ("data", "cache") else str(field.default) or "empty"
     return f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |"
 
 
