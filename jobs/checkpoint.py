@@ -29,6 +29,7 @@ def save(row: Row, store: Store) -> None:
 
     A store that fails is only warned of: the training goes on, and the next attempt starts from an older checkpoint.
     """
+    started = time.monotonic()
     try:
         store.write(path(row.spec.job, row.assignment.attempt), dump(row))
     except StoreError as error:
@@ -36,6 +37,7 @@ def save(row: Row, store: Store) -> None:
             logger.warning("job %d, epoch %d: no checkpoint: %s", row.spec.job, row.epoch, error)
             row.warned_at = time.monotonic()
     row.saved_at = time.monotonic()
+    row.saving_seconds = row.saved_at - started
 
 
 def resume(row: Row, store: Store) -> None:

@@ -22,6 +22,7 @@ from jobs.urls import masked
 
 Report = Callable[[EpochReport], Answer]
 T = TypeVar("T")
+SAVING = 10  # a checkpoint that took a second is followed by ten of training, or large networks would mostly be written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,8 @@ def settle(row: Row | Generation, answer: Answer, store: Store, options: Options
     if answer is Answer.GIVE_BACK:
         checkpoint.save(row, store)
         return Stopped(job=row.spec.job, answer=answer, epoch=row.epoch)
-    if monotonic() - row.saved_at >= options.checkpoint_seconds:
+    pause = options.checkpoint_seconds and max(options.checkpoint_seconds, SAVING * row.saving_seconds)
+    if monotonic() - row.saved_at >= pause:
         checkpoint.save(row, store)
     return None
 

@@ -58,6 +58,7 @@ class Row:
         self.history: list[EpochReport] = []
         self.resumed_from = 0
         self.saved_at = time.monotonic()  # when `last` was written, or tried, by this process
+        self.saving_seconds = 0.0  # how long the last writing of `last` took
         self.warned_at = -math.inf  # when it was last warned that it could not be written
 
     @property
