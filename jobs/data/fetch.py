@@ -1,6 +1,7 @@
 """Find a data set on this machine, or fetch it from its home: whole or not at all, and by one process at a time."""
 
 import errno
+import logging
 import os
 import shutil
 import sys
@@ -118,11 +119,17 @@ def _download(source: Web | Hub, raw: Path, tried: list[str]) -> None:
 
 def _from_the_web(address: str, source: Web, raw: Path) -> None:
     import pooch
+    from requests import HTTPError
 
     pooch.get_logger().setLevel("WARNING")
     path = raw / source.path
     get_it = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=CHUNK)
-    pooch.retrieve(address, source.checksum, fname=path.name, path=path.parent, downloader=get_it)
+    try:
+        pooch.retrieve(address, source.checksum, fname=path.name, path=path.parent, downloader=get_it)
+    except HTTPError as error:
+        if error.response is not None:
+            error.response.close()  # pooch leaves it open
+        raise
 
 
 def _from_the_hub(source: Hub, raw: Path, tried: list[str]) -> None:
@@ -132,7 +139,7 @@ def _from_the_hub(source: Hub, raw: Path, tried: list[str]) -> None:
     from huggingface_hub.utils import logging as hub_logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    hub_logging.set_verbosity(hub_logging.ERROR)  # not each of its tries: how they end is in our message
+    hub_logging.set_verbosity(logging.ERROR)  # not each of its tries: how they end is in our message
 
     if not sys.stderr.isatty():
         disable_progress_bars()

@@ -69,7 +69,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("%s is being made by another process; waiting for it", path)
+        logger.warning("%s is being made by another process; waiting for it", path)
         lock.acquire()
     try:
         yield
