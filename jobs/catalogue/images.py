@@ -1,5 +1,55 @@
 """Tasks on images: their parameters and facts."""
 
-from jobs.catalogue.task import Task
+from typing import Annotated, Literal
 
-TASKS: tuple[Task, ...] = ()
+from pydantic import Field
+
+from jobs.catalogue.task import Task
+from jobs.params import Dropout, LearningRate, TrainingParams
+from jobs.spec import Objective
+
+Channels = Annotated[
+    list[Annotated[int, Field(ge=1, le=4096)]],
+    Field(min_length=1, max_length=16, description="of the 3 x 3 convolutions, one after the other"),
+]
+Init = Annotated[Literal["default", "he", "xavier"], Field(description="weights at the start; default: torch's own")]
+
+
+class Augmentation(TrainingParams):
+    """How pictures are changed at random while a network learns from them."""
+
+    flip: bool = Field(False, description="mirror left to right, half of the time")
+    rotation: float = Field(0.0, ge=0, le=180, description="turn by up to ± this many degrees")
+    translation: float = Field(0.0, ge=0, le=0.5, description="move by up to ± this part of the side")
+    color: float = Field(0.0, ge=0, le=1, description="brightness, contrast, saturation times 1 ± up to this")
+
+
+class CatsDogsParams(Augmentation):
+    lr: LearningRate = 0.0001
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("rmsprop", description="torch.optim's class")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "bfloat16", description="of the network's products and sums; weights and losses stay in float32"
+    )
+    image_size: int = Field(180, ge=16, le=1024, description="pixels of a side, to which a picture is squeezed")
+    channels: Channels = [32, 64, 128, 256, 256]
+    dropout: Dropout = 0.0
+    init: Init = "he"
+    flip: bool = Field(True, description="mirror left to right, half of the time")
+    rotation: float = Field(10.0, ge=0, le=180, description="turn by up to ± this many degrees")
+    translation: float = Field(0.2, ge=0, le=0.5, description="move by up to ± this part of the side")
+
+
+ACCURACY = Objective(metric="val_accuracy", mode="max")
+
+TASKS: tuple[Task, ...] = (
+    Task(
+        name="cats_dogs",
+        summary="photos of cats and dogs, 1,000 of each to learn from (binary classification)",
+        params=CatsDogsParams,
+        metrics=("accuracy",),
+        objective=ACCURACY,
+        epochs=40,
+        module="jobs.tasks.cats_dogs",
+        data=("cats_dogs",),
+    ),
+)

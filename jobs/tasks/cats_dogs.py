@@ -1,0 +1,74 @@
+"""Cats and dogs (Asirra, the photos of Kaggle's Dogs vs. Cats): which of the two a photo shows."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from jobs import data, sources
+from jobs.catalogue.images import CatsDogsParams
+from jobs.errors import InputError
+from jobs.images import networks
+from jobs.images import problem as images
+from jobs.images.decode import decoded
+from jobs.images.problem import Pictures
+from jobs.problem import Model, Problem, Signature
+
+CLASSES = ("cat", "dog")
+TRAIN, VALIDATION = 1_000, 500  # of each class; the rest is for testing
+
+
+@cache
+def photos(folder: Path, size: int) -> Pictures:
+    """All photos under train/, named cat.7.jpg and dog.7.jpg, by class and number.
+
+    Raises:
+        InputError: a photo cannot be read, or a class has too few.
+    """
+    numbered = [(found[1], int(found[2]), path) for path in folder.glob("train/*.jpg") if (found := matched(path))]
+    files = [path for *_, path in sorted(numbered)]
+    labels = np.array([CLASSES.index(kind) for kind, *_ in sorted(numbered)], np.int64)
+    for label, name in enumerate(CLASSES):
+        if (count := int((labels == label).sum())) <= TRAIN + VALIDATION:
+            raise InputError(f"{folder}: {count} photos named {name}.N.jpg; more than {TRAIN + VALIDATION} are needed")
+    fingerprint = sources.fingerprint(folder / "train")
+    return Pictures(
+        pixels=decoded("cats_dogs", fingerprint, files, size, 3),
+        labels=labels,
+        classes=CLASSES,
+        fingerprint=fingerprint,
+        names=[file.name for file in files],
+    )
+
+
+def matched(path: Path) -> re.Match[str] | None:
+    return re.fullmatch(r"(cat|dog)\.(\d{1,9})\.jpg", path.name)
+
+
+def model(params: CatsDogsParams, signature: Signature) -> Model:
+    """Convolutions, max-pooled after each but the last, and one linear layer to one logit."""
+    pools = len(params.channels) - 1
+    side = params.image_size >> pools
+    if side == 0:
+        least = 1 << pools
+        raise InputError(
+            f"image_size {params.image_size} is too small for {pools} poolings; it must be {least} or more"
+        )
+    net = nn.Sequential(
+        *networks.convolutions(signature.input_shape[0], params.channels, batch_norm=False, pools=pools),
+        *networks.flat_head(params.channels[-1] * side * side, images.outputs(signature), params.dropout),
+    )
+    networks.initialise(net, params.init)
+    return images.model(signature, net)
+
+
+def build(params: CatsDogsParams, seed: int) -> Problem:
+    pictures = photos(data.ensure("cats_dogs"), params.image_size)
+    signature = Signature(kind="image", input_shape=(3, params.image_size, params.image_size), classes=CLASSES)
+    groups = images.shuffled(pictures.labels, params, seed)
+    cuts = [torch.tensor_split(group, (TRAIN, TRAIN + VALIDATION)) for group in groups]
+    parts = [torch.cat(part) for part in zip(*cuts, strict=True)]
+    return images.problem(pictures, model(params, signature), parts, params)
