@@ -52,6 +52,14 @@ def dropouts(network: nn.Module) -> list[Dropout]:
     return found
 
 
+def stateless_dropout(network: nn.Module, p: float | None = None) -> None:
+    """Put `Dropout` in the place of every nn.Dropout that drops anything, with its probability or `p` for all."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Dropout) and child.p > 0:
+                setattr(module, name, Dropout(child.p if p is None else p))
+
+
 class Standardise(nn.Module):
     """(x - mean) / std of each feature, fitted on training rows; a constant feature is only shifted."""
 
