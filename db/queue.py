@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 from db import history
 from db.clock import now
 from db.models import Attempt, Job, Model, Sweep, literal
-from db.rows import execute_update, finite_or_none, rank_key, sweep_spec
+from db.rows import execute_update, finite_or_none, job_spec, rank_key, sweep_spec
 from jobs.retry import delay_seconds
-from jobs.spec import Answer, Claim, EpochReport, Failure, JobSpec, TrainResult
+from jobs.spec import Answer, Claim, EpochReport, Failure, TrainResult
 from jobs.states import RETRIED, UNFINISHED, FailureReason, JobState, SweepState
 
 # What a job loses when it stops running.
@@ -107,18 +107,8 @@ def _claims(session: Session, sweep_id: int, worker: str, rows: list[Row[Any]]) 
     claims = []
     for row in rows:
         session.add(Attempt(job_id=row.id, attempt=row.attempt, worker=worker, started_at=now()))
-        job_spec = JobSpec(
-            job=row.id,
-            sweep=sweep.id,
-            sweep_uid=sweep.uid,
-            task=spec.task,
-            params={**spec.fixed, **row.params},
-            seed=row.seed,
-            epochs=spec.epochs,
-            objective=spec.objective,
-            early_stopping=spec.early_stopping,
-        )
-        claims.append(Claim(spec=job_spec, worker=worker, attempt=row.attempt, time_limit=spec.time_limit))
+        trained = job_spec(sweep, spec, row.id, row.params, row.seed)
+        claims.append(Claim(spec=trained, worker=worker, attempt=row.attempt, time_limit=spec.time_limit))
     session.flush()
     return claims
 

@@ -6,10 +6,10 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import history
+from db import history, rows
 from db.models import Attempt, Job, Model, Sweep
 from jobs.errors import NotFound
-from jobs.spec import BestModel, Json
+from jobs.spec import BestModel, JobSpec, Json
 
 # The columns of a job that its details show as they are.
 COPIED = (
@@ -96,6 +96,19 @@ def job_details(session: Session, job: int) -> JobDetails:
         samples=session.scalar(select(Model.samples).where(Model.job_id == job)) or [],
         **{name: getattr(row, name) for name in COPIED},
     )
+
+
+def job_spec(session: Session, job: int) -> JobSpec:
+    """What its trainer was given.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    row = session.get(Job, job)
+    if row is None:
+        raise _no_job(job)
+    sweep = session.get_one(Sweep, row.sweep_id)
+    return rows.job_spec(sweep, rows.sweep_spec(sweep), job, row.params, row.seed)
 
 
 def best_model(session: Session, job: int) -> BestModel:

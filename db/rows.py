@@ -10,7 +10,7 @@ from sqlalchemy import CursorResult, Delete, Update
 from sqlalchemy.orm import Session
 
 from db.models import Sweep
-from jobs.spec import Json, SweepSpec
+from jobs.spec import JobSpec, Json, SweepSpec
 
 _SPEC = TypeAdapter(SweepSpec)
 
@@ -41,3 +41,18 @@ def spec_as_json(spec: SweepSpec) -> Json:
 def sweep_spec(sweep: Sweep) -> SweepSpec:
     """The spec of a stored sweep."""
     return _SPEC.validate_python(sweep.spec)
+
+
+def job_spec(sweep: Sweep, spec: SweepSpec, job: int, params: Json, seed: int) -> JobSpec:
+    """What a trainer needs to know of a job: its row's own values over those of its sweep."""
+    return JobSpec(
+        job=job,
+        sweep=sweep.id,
+        sweep_uid=sweep.uid,
+        task=spec.task,
+        params={**spec.fixed, **params},
+        seed=seed,
+        epochs=spec.epochs,
+        objective=spec.objective,
+        early_stopping=spec.early_stopping,
+    )

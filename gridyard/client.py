@@ -15,6 +15,7 @@ from db.status import FailedJob, SweepStatus
 from jobs import catalogue, settings
 from jobs.catalogue import Task
 from jobs.errors import InputError, NotFound, StoreError
+from jobs.spec import JobSpec
 from scheduler import conditions
 from scheduler.places import Places, Problems
 from scheduler.plain import MAX_INT, plain
@@ -22,6 +23,8 @@ from scheduler.plain import MAX_INT, plain
 if TYPE_CHECKING:
     import pandas
     from torch import nn
+
+    from gridyard.repeat import Repeated
 
 
 def connect(db: str | None = None, broker: str | None = None, store: str | None = None) -> "Yard":
@@ -309,9 +312,26 @@ class Job:
         """
         from jobs import artifact
 
-        return artifact.load(self._content())
+        return artifact.load(self.content())
 
-    def _content(self) -> bytes:
+    def repeat(self, tolerance: float | None = None) -> "Repeated":
+        """Train it again, here, and compare every number with what was recorded; see `gridyard.repeat.repeat`."""
+        from gridyard import repeat
+
+        return repeat.repeat(self, tolerance)
+
+    def spec(self) -> JobSpec:
+        """What its trainer was given."""
+        with self.yard.database.reading() as session:
+            return results.job_spec(session, self.id)
+
+    def content(self) -> bytes:
+        """The safetensors file of its best model.
+
+        Raises:
+            NotFound: the job has not succeeded.
+            StoreError: the file is away, or is not the one that was recorded.
+        """
         with self.yard.database.reading() as session:
             best = results.best_model(session, self.id)
         content = best.content

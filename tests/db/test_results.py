@@ -115,3 +115,13 @@ def test_what_is_not_there_is_named(database: Database) -> None:
             results.best_model(session, 12)
         with pytest.raises(NotFound, match="job 1 has no model: it is ready"):
             results.best_model(session, 1)
+
+
+def test_a_recorded_job_is_trained_again_from_what_its_claim_had(database: Database) -> None:
+    with database.writing() as session:
+        add_job(session)
+        spec = claimed(session).spec
+    with database.reading() as session:
+        assert results.job_spec(session, spec.job) == spec
+        with pytest.raises(NotFound, match="there is no job 99"):
+            results.job_spec(session, 99)

@@ -1,0 +1,28 @@
+"""A progress bar on stderr for work that this process does itself; nothing where stderr is no terminal."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Advance = Callable[[str], None]  # one step further, with a few words on how it goes
+
+
+@contextmanager
+def steps(what: str, total: int | None = None) -> Iterator[Advance]:
+    """A bar of so many steps; without a total it only counts them."""
+    if not sys.stderr.isatty():
+        yield lambda words: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda words: progress.update(bar, advance=1, description=words)

@@ -1,0 +1,29 @@
+"""A yard whose jobs were trained in this process: no worker, no waiting."""
+
+from pathlib import Path
+from typing import Any
+
+from db import queue
+from gridyard.client import Job, Yard
+from jobs.engine import Options, train
+from jobs.spec import Answer, Assignment, TrainResult
+from jobs.store import Store
+
+
+def yard_at(home: Path) -> Yard:
+    """A yard with a database and a store of its own."""
+    return Yard({"db": f"sqlite:///{home}/gridyard.db", "store": str(home / "store")})
+
+
+def trained(yard: Yard, **keys: Any) -> Job:
+    """The first job of a sweep of these keys, trained on the CPU."""
+    yard.submit(**keys)
+    with yard.database.writing() as session:
+        (claim,) = queue.claim(session, "cpu", "a test", lease_seconds=60)
+    assignment = Assignment(spec=claim.spec, attempt=claim.attempt)
+    store = Store(yard.settings.store_url)
+    (result,) = train([assignment], store=store, options=Options(device="cpu"), report=lambda report: Answer.GO_ON)
+    assert isinstance(result, TrainResult), result
+    with yard.database.writing() as session:
+        assert queue.finish(session, claim, result)
+    return yard.job(claim.job)
