@@ -17,7 +17,7 @@ import numpy as np
 import gridyard
 from db.leaderboard import RankedCell
 from jobs.catalogue import tasks
-from jobs.tabular import split
+from jobs.splits import split
 from jobs.tasks import sine
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,3 +42,22 @@ def huber(delta: float) -> Loss:
 def regression(name: Literal["mse", "l1", "huber"], huber_delta: float) -> Loss:
     """The loss of this name."""
     return {"mse": mse, "l1": l1, "huber": huber(huber_delta)}[name]
+
+
+def weighted(loss: Loss, weights: Tensor) -> Loss:
+    """The same, each element times the weight of its class. weights: (classes,); targets: class numbers."""
+
+    def weighted_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return loss(outputs, targets) * weights.to(targets.device)[targets.long()]
+
+    return weighted_loss
+
+
+def balancing(labels: Tensor, classes: int) -> Tensor:
+    """Weights (classes,) by which every class counts the same; their mean over the rows is 1.
+
+    N / (classes · rows of the class), as scikit-learn's class_weight="balanced". A class without rows is not counted.
+    """
+    counts = torch.bincount(labels, minlength=classes)
+    present = counts > 0
+    return torch.where(present, len(labels) / (present.sum() * counts.clamp(min=1)), 1.0)

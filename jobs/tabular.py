@@ -1,4 +1,4 @@
-"""Tables of numbers: what the tasks on tables share. Splits, standardised columns, classification and regression.
+"""Tables: what the tasks on them share. Standardised columns, classification and regression.
 
 Two classes are learned by one logit and binary cross-entropy; more by a logit each. Values are learned standardised, so
 a loss is in units of the target's standard deviation, and metrics in the target's own unit.
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jobs import losses, tensorfile
+from jobs.column_layers import Expand, UnstandardiseLog
 from jobs.layers import BothLogits, Standardise, Unstandardise, mlp
 from jobs.params import MlpParams, RegressionParams, TrainingParams
 from jobs.problem import Model, Problem, Signature, Split
-from jobs.randomness import Purpose, generator
-
-VALIDATION, TEST = 0.2, 0.2  # parts of all rows
+from jobs.schema import Column, columns_of
+from jobs.spec import Json
+from jobs.splits import Parts, split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +32,23 @@ class Table:
     labels: NDArray[Any]  # (N,) class numbers from 0, or values
     features: tuple[str, ...]
     classes: tuple[str, ...] = ()  # none: regression
+    columns: tuple[Column, ...] = ()  # what the features mean, where they are not all plain numbers
+    target: str = ""  # name of the labels' column
+    source: str = ""  # sha256 of the file it was read from
+    notes: tuple[str, ...] = ()  # what was done to the data that its owner should know
 
     @property
     def signature(self) -> Signature:
-        return Signature(input_shape=(len(self.features),), features=self.features, classes=self.classes)
+        about: Json = {"columns": [column.model_dump(mode="json") for column in self.columns]} if self.columns else {}
+        about |= {"target": self.target} if self.target else {}
+        shape = (len(self.features),)
+        return Signature(input_shape=shape, features=self.features, classes=self.classes, about=about)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over shapes, types and bytes."""
+        """That of the file; without one, sha256 over shapes, types and bytes."""
+        if self.source:
+            return self.source
         digest = hashlib.sha256()
         for array in (self.rows, self.labels):
             digest.update(f"{array.shape} {array.dtype.str}".encode())
@@ -46,7 +56,7 @@ class Table:
         return digest.hexdigest()
 
     def as_file(self) -> bytes:
-        """All of it as one safetensors file."""
+        """A table of plain numbers as one safetensors file."""
         arrays = {"rows": torch.from_numpy(self.rows), "labels": torch.from_numpy(self.labels)}
         return tensorfile.pack(arrays, {"features": self.features, "classes": self.classes})
 
@@ -58,66 +68,65 @@ class Table:
             CheckpointDamaged: the file is not whole; the message names it.
         """
         arrays, facts = tensorfile.unpack(content, name)
-        names = {key: tuple(value) for key, value in facts.items()}
+        names: dict[str, Any] = {key: tuple(value) for key, value in facts.items()}
         return cls(rows=arrays["rows"].numpy(), labels=arrays["labels"].numpy(), **names)
 
 
-def classification(table: Table, model: Model, params: TrainingParams, seed: int) -> Problem:
-    """The model learns the table's classes."""
+def classification(
+    table: Table,
+    model: Model,
+    params: TrainingParams,
+    seed: int,
+    *,
+    parts: Parts | None = None,
+    balanced: bool = False,
+) -> Problem:
+    """The model learns the table's classes.
+
+    Args:
+        parts: None: drawn by the seed, each with the same share of every class.
+        balanced: every class weighs the same in the loss, however many rows it has.
+    """
     truth = torch.from_numpy(table.labels).long()
     binary = len(table.classes) == 2
     targets = truth.float()[:, None] if binary else truth
-    loss = losses.binary_cross_entropy if binary else losses.cross_entropy
-    train, *rest = split(len(truth), params, seed, classes=table.labels)
-    return problem(table, model, loss, (train, *rest), targets, truth)
+    loss: losses.Loss = losses.binary_cross_entropy if binary else losses.cross_entropy
+    parts = parts or split(len(truth), params, seed, classes=table.labels)
+    if balanced:
+        loss = losses.weighted(loss, losses.balancing(truth[parts[0]], len(table.classes)))
+    return problem(table, model, loss, parts, targets, truth)
 
 
-def regression(table: Table, model: Model, params: RegressionParams, seed: int) -> Problem:
+def regression(
+    table: Table, model: Model, params: RegressionParams, seed: int, *, parts: Parts | None = None
+) -> Problem:
     """The model learns the table's values, standardised; its `after` takes them back."""
     truth = torch.from_numpy(table.labels).float()[:, None]
-    parts = split(len(truth), params, seed)
+    parts = parts or split(len(truth), params, seed)
     assert isinstance(model.after, Unstandardise)
     model.after.fit(truth[parts[0]])
     loss = losses.regression(params.loss, params.huber_delta)
     return problem(table, model, loss, parts, model.after.standardise(truth), truth)
 
 
-def problem(
-    table: Table, model: Model, loss: losses.Loss, parts: tuple[Tensor, ...], targets: Tensor, truth: Tensor
-) -> Problem:
+def problem(table: Table, model: Model, loss: losses.Loss, parts: Parts, targets: Tensor, truth: Tensor) -> Problem:
     """All together; the columns are standardised by their training rows."""
     rows = torch.from_numpy(table.rows).float()
-    assert isinstance(model.before, Standardise)
+    assert isinstance(model.before, (Standardise, Expand))
     model.before.fit(rows[parts[0]])
     inputs = model.before(rows)
     train, val, test = (
         Split(inputs=inputs[part], targets=targets[part], truth=truth[part], rows=part) for part in parts
     )
-    return Problem(model=model, loss=loss, train=train, val=val, test=test, fingerprint=table.fingerprint)
-
-
-def split(
-    rows: int, params: TrainingParams, seed: int, classes: NDArray[Any] | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Row numbers of training, validation and test; with `classes`, each part has the same share of every class.
-
-    Of a class, or of all rows, the first in a drawn order are for testing and the next for validation. How many is
-    rounded so that the parts have their sizes exactly, and no class in a part is more than one row off its share.
-    """
-    seed = seed if params.split_seed is None else params.split_seed
-    shuffled = torch.randperm(rows, generator=generator(seed, Purpose.SPLIT))
-    label = np.zeros(rows) if classes is None else classes[shuffled]
-    groups = [shuffled[torch.from_numpy(label == value)] for value in np.unique(label)]
-    ends = torch.tensor([len(group) for group in groups]).cumsum(0)
-    test, kept = shares(ends, TEST), shares(ends, TEST + VALIDATION)
-    parts = [torch.tensor_split(group, cuts) for group, *cuts in zip(groups, test, kept, strict=True)]
-    tests, vals, trains = (torch.cat(part) for part in zip(*parts, strict=True))
-    return trains, vals, tests
-
-
-def shares(ends: Tensor, part: float) -> list[int]:
-    """How many rows of each group make this part of all, given where the groups end (cumulative sizes)."""
-    return torch.diff((ends * part).round().long(), prepend=torch.zeros(1, dtype=torch.long)).tolist()
+    return Problem(
+        model=model,
+        loss=loss,
+        train=train,
+        val=val,
+        test=test,
+        fingerprint=table.fingerprint,
+        notes=table.notes,
+    )
 
 
 def classifier(params: MlpParams, signature: Signature) -> Model:
@@ -127,19 +136,37 @@ def classifier(params: MlpParams, signature: Signature) -> Model:
         ValueError: batch_norm, but batches of one row.
     """
     binary = len(signature.classes) == 2
-    return Model(
-        signature,
-        before=Standardise(signature.input_shape),
-        net=perceptron(params, signature, outputs=1 if binary else len(signature.classes)),
-        after=BothLogits() if binary else nn.Identity(),
-    )
+    outputs = 1 if binary else len(signature.classes)
+    return whole(params, signature, outputs, BothLogits() if binary else nn.Identity())
+
+
+def regressor(params: MlpParams, signature: Signature, *, log: bool = False) -> Model:
+    """A multilayer perceptron on standardised columns; predicts values (B, 1), learned as logarithms with `log`.
+
+    Raises:
+        ValueError: batch_norm, but batches of one row.
+    """
+    return whole(params, signature, 1, UnstandardiseLog((1,)) if log else Unstandardise((1,)))
+
+
+def whole(params: MlpParams, signature: Signature, outputs: int, after: nn.Module) -> Model:
+    """A perceptron between what its columns need and what makes predictions of its outputs."""
+    mixed = bool(signature.about.get("columns"))
+    before = Expand(columns_of(signature)) if mixed else Standardise(signature.input_shape)
+    return Model(signature, before=before, net=perceptron(params, signature, outputs), after=after)
+
+
+def origins(model: Model) -> list[int]:
+    """The raw column of each input of the network, by its place in `model.features`: those of one belong together."""
+    return model.before.origins if isinstance(model.before, Expand) else list(range(len(model.features)))
 
 
 def perceptron(params: MlpParams, signature: Signature, outputs: int) -> nn.Sequential:
     if params.batch_norm and params.hidden and params.batch_size == 1:  # rules of params never cross fields
         raise ValueError("batch_norm needs batches of at least two rows; given batch_size 1")
+    mixed = bool(signature.about.get("columns"))
     return mlp(
-        signature.input_shape[0],
+        Expand(columns_of(signature)).inputs if mixed else signature.input_shape[0],
         params.hidden,
         outputs,
         activation=params.activation,

@@ -13,7 +13,8 @@ from jobs.catalogue import find
 from jobs.errors import CheckpointDamaged, InputError, UnknownTask
 from jobs.problem import Problem
 from jobs.spec import EarlyStopping, JobSpec, Outcome, TrainResult
-from jobs.tabular import Table, split
+from jobs.splits import split
+from jobs.tabular import Table
 from jobs.tasks import breast_cancer, digits, iris, sine
 
 MakeSpec = Callable[..., JobSpec]
