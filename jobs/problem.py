@@ -97,6 +97,7 @@ class Problem:
     feed: nn.Module = field(default_factory=nn.Identity)  # from a batch of a split's inputs to the network's
     augment: Augment | None = None  # of what `feed` gave, in training only
     metrics: Mapping[str, Metric] | None = None  # None: those of these names in jobs.metrics that the catalogue lists
+    raw: Callable[[Tensor], Tensor] | None = None  # (B,) numbers of raw rows -> these rows, for the model
     write: Callable[[], list[Json]] | None = None  # texts that the model writes with its best weights
     evaluation_rows: int = 4096  # of one forward pass without gradients: bounds its memory
     names: Sequence[str] = ()  # of the raw rows, such as a picture's file name; none: they are numbered
