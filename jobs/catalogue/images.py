@@ -5,13 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from jobs.catalogue.task import Task
-from jobs.params import Dropout, LearningRate, TrainingParams
+from jobs.params import BatchSize, Dropout, Hidden, LearningRate, TrainingParams
 from jobs.spec import Objective
 
-Channels = Annotated[
-    list[Annotated[int, Field(ge=1, le=4096)]],
-    Field(min_length=1, max_length=16, description="of the 3 x 3 convolutions, one after the other"),
-]
+Channels = Annotated[int, Field(ge=1, le=4096)]
+CHANNELS = "of the 3 x 3 convolutions, one after the other"
 Init = Annotated[Literal["default", "he", "xavier"], Field(description="weights at the start; default: torch's own")]
 
 
@@ -24,6 +22,18 @@ class Augmentation(TrainingParams):
     color: float = Field(0.0, ge=0, le=1, description="brightness, contrast, saturation times 1 ± up to this")
 
 
+class MnistParams(Augmentation):
+    lr: LearningRate = 0.001
+    batch_size: BatchSize = 64
+    model: Literal["mlp", "cnn"] = Field("mlp", description="multilayer perceptron, or convolutions before it")
+    hidden: Hidden = [500]
+    # After four poolings of 28 pixels one is left.
+    channels: list[Channels] = Field([16, 32], min_length=1, max_length=4, description=CHANNELS)
+    dropout: Dropout = 0.0
+    batch_norm: bool = Field(False, description="batch normalisation after each hidden layer's product")
+    init: Init = "default"
+
+
 class CatsDogsParams(Augmentation):
     lr: LearningRate = 0.0001
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("rmsprop", description="torch.optim's class")
@@ -31,7 +41,7 @@ class CatsDogsParams(Augmentation):
         "bfloat16", description="of the network's products and sums; weights and losses stay in float32"
     )
     image_size: int = Field(180, ge=16, le=1024, description="pixels of a side, to which a picture is squeezed")
-    channels: Channels = [32, 64, 128, 256, 256]
+    channels: list[Channels] = Field([32, 64, 128, 256, 256], min_length=1, max_length=10, description=CHANNELS)
     dropout: Dropout = 0.0
     init: Init = "he"
     flip: bool = Field(True, description="mirror left to right, half of the time")
@@ -42,6 +52,16 @@ class CatsDogsParams(Augmentation):
 ACCURACY = Objective(metric="val_accuracy", mode="max")
 
 TASKS: tuple[Task, ...] = (
+    Task(
+        name="mnist",
+        summary="70,000 handwritten digits of 28 x 28 pixels, 10 classes (classification)",
+        params=MnistParams,
+        metrics=("accuracy",),
+        objective=ACCURACY,
+        epochs=5,
+        module="jobs.tasks.mnist",
+        data=("mnist",),
+    ),
     Task(
         name="cats_dogs",
         summary="photos of cats and dogs, 1,000 of each to learn from (binary classification)",

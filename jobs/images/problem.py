@@ -104,3 +104,15 @@ def shuffled(labels: NDArray[np.int64], params: TrainingParams, seed: int) -> li
     order = torch.randperm(len(labels), generator=generator(seed, Purpose.SPLIT))
     drawn = torch.from_numpy(labels)[order]
     return [order[drawn == label] for label in np.unique(labels)]
+
+
+def cut(groups: Sequence[Tensor], places: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Each group cut at its places; the first pieces of all groups together, the second ones, and so on."""
+    pieces = [torch.tensor_split(group, tuple(cuts)) for group, cuts in zip(groups, places, strict=True)]
+    return [torch.cat(part) for part in zip(*pieces, strict=True)]
+
+
+def shares(counts: Sequence[int], part: float) -> list[int]:
+    """How many of each group make this part of all: their sum is exact, and none is more than one off its share."""
+    ends = np.round(np.cumsum(counts) * part).astype(int)
+    return [int(share) for share in np.diff(ends, prepend=0)]

@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from jobs import data, sources
@@ -69,6 +68,5 @@ def build(params: CatsDogsParams, seed: int) -> Problem:
     pictures = photos(data.ensure("cats_dogs"), params.image_size)
     signature = Signature(kind="image", input_shape=(3, params.image_size, params.image_size), classes=CLASSES)
     groups = images.shuffled(pictures.labels, params, seed)
-    cuts = [torch.tensor_split(group, (TRAIN, TRAIN + VALIDATION)) for group in groups]
-    parts = [torch.cat(part) for part in zip(*cuts, strict=True)]
+    parts = images.cut(groups, [(TRAIN, TRAIN + VALIDATION)] * len(groups))
     return images.problem(pictures, model(params, signature), parts, params)
