@@ -125,6 +125,7 @@ def problem(table: Table, model: Model, loss: losses.Loss, parts: Parts, targets
         val=val,
         test=test,
         fingerprint=table.fingerprint,
+        raw=rows.__getitem__,
         notes=table.notes,
     )
 
