@@ -14,9 +14,73 @@ def accuracy(predictions: Tensor, truth: Tensor) -> Tensor:
     predictions: (B, classes) logits; truth: (B,) int64. In float64, so that 29 of 30 is 29/30 to the last digit shown,
     but on mps, which has none.
     """
-    exact = torch.float32 if truth.device.type == "mps" else torch.float64
-    right = (predictions.argmax(1) == truth).sum(dtype=exact)
+    right = (predictions.argmax(1) == truth).sum(dtype=_exact(truth))
     return right / torch.full_like(right, len(truth))  # on CUDA, / len(truth) would be * (1 / len(truth))
+
+
+def f1(predictions: Tensor, truth: Tensor) -> Tensor:
+    """Mean over classes of 2 · right / (predicted + true): 0 to 1, higher is better (sklearn f1_score, macro).
+
+    Of the classes that any sample is said to have, or has. predictions: (B, classes) logits; truth: (B,) int64.
+    """
+    right, predicted, true = _counts(predictions, truth)
+    both = predicted + true
+    return (2 * right / both.clamp(min=1)).sum() / (both > 0).sum()
+
+
+def balanced_accuracy(predictions: Tensor, truth: Tensor) -> Tensor:
+    """Mean over classes of right / true: 0 to 1, higher is better (sklearn balanced_accuracy_score).
+
+    Of the classes that any sample has. predictions: (B, classes) logits; truth: (B,) int64.
+    """
+    right, _, true = _counts(predictions, truth)
+    return (right / true.clamp(min=1)).sum() / (true > 0).sum()
+
+
+def roc_auc(predictions: Tensor, truth: Tensor) -> Tensor:
+    """How likely a sample of a class has a higher probability of it than one of another: 0.5 by chance, at most 1.
+
+    Higher is better. Two classes: of the second one's probability; more: the mean over classes of one against the rest
+    (sklearn roc_auc_score, multi_class="ovr"). A class that all samples have, or none, is not counted; where none is
+    left, it is 0.5. By ranks, those of equal probabilities in their middle (Mann and Whitney 1947).
+
+    predictions: (B, classes) logits; truth: (B,) int64.
+    """
+    if predictions.shape[1] == 2:
+        scores, has = predictions[:, 1:] - predictions[:, :1], (truth == 1)[:, None]
+    else:  # log-probabilities order samples as probabilities do, and are not all rounded to 1
+        classes = torch.arange(predictions.shape[1], device=truth.device)
+        scores, has = predictions.log_softmax(1), truth[:, None] == classes
+    ordered, order = scores.T.sort(1)  # (classes, B)
+    ranks = _twice_ranks(ordered).to(_exact(truth))
+    counts = has.sum(0)
+    pairs = counts * (len(truth) - counts)
+    won = (ranks * has.T.gather(1, order)).sum(1) - counts * (counts + 1)  # twice the pairs in order
+    counted = pairs > 0
+    found = won / (2 * pairs.clamp(min=1)) * counted
+    return torch.where(counted.any(), found.sum() / counted.sum().clamp(min=1), 0.5)
+
+
+def _twice_ranks(ordered: Tensor) -> Tensor:
+    """Twice the ranks, from 1, of numbers in order along the last axis; equal ones share the middle of theirs."""
+    places = torch.arange(ordered.shape[1], device=ordered.device)
+    new = ordered[:, 1:] != ordered[:, :-1]
+    edge = torch.ones_like(ordered[:, :1], dtype=torch.bool)
+    first = torch.where(torch.cat([edge, new], 1), places, 0).cummax(1).values
+    last = torch.where(torch.cat([new, edge], 1), places, len(places) - 1).flip(1).cummin(1).values.flip(1)
+    return first + last + 2
+
+
+def _exact(truth: Tensor) -> torch.dtype:
+    return torch.float32 if truth.device.type == "mps" else torch.float64
+
+
+def _counts(predictions: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each class, how many samples are rightly said to have it, said to have it, have it: (classes,) each."""
+    classes, said = predictions.shape[1], predictions.argmax(1)
+    table = torch.bincount(truth * classes + said, minlength=classes * classes).view(classes, classes)
+    table = table.to(_exact(truth))
+    return table.diagonal(), table.sum(0), table.sum(1)
 
 
 def mse(predictions: Tensor, truth: Tensor) -> Tensor:
@@ -42,7 +106,16 @@ def r2(predictions: Tensor, truth: Tensor) -> Tensor:
     return 1 - (predictions - truth).square().sum() / (truth - truth.mean()).square().sum()
 
 
-METRICS: dict[str, Metric] = {"accuracy": accuracy, "mse": mse, "rmse": rmse, "mae": mae, "r2": r2}
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "f1": f1,
+    "roc_auc": roc_auc,
+    "mse": mse,
+    "rmse": rmse,
+    "mae": mae,
+    "r2": r2,
+}
 
 
 # Metrics that follow from the mean loss alone. Perplexity: e to a language model's cross-entropy in nats per token.
