@@ -12,6 +12,7 @@ from jobs import optimizers
 from jobs.catalogue import find
 from jobs.layers import dropouts
 from jobs.metrics import METRICS, OF_LOSS
+from jobs.params import TrainingParams
 from jobs.problem import Problem, Split
 from jobs.randomness import Purpose, drawn_from, dropout_keys, generator, order
 from jobs.schedules import LearningRate
@@ -43,7 +44,9 @@ class Row:
         self.assignment, self.spec, self.device = assignment, assignment.spec, device
         self.problem, self.net = problem.to(device), problem.model.net
         task = find(self.spec.task)
-        self.params = task.params.model_validate(self.spec.params)
+        params = task.params.model_validate(self.spec.params)
+        assert isinstance(params, TrainingParams)  # of every task that trains
+        self.params = params
         self.metrics = tuple(task.metrics if problem.metrics is None else problem.metrics)
         measures = METRICS if problem.metrics is None else problem.metrics
         self.measures = {name: measures[name] for name in self.metrics if name in measures}
@@ -167,6 +170,7 @@ class Row:
             "rows": {name: len(getattr(self.problem, name)) for name in parts},
             "parameters": sum(weight.numel() for weight in self.net.parameters()),
             **({"notes": list(self.problem.notes)} if self.problem.notes else {}),
+            **({"code": self.problem.code} if self.problem.code else {}),
         }
 
     def keep_if_best(self, metrics: dict[str, float]) -> None:

@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from jobs.catalogue import find
-from jobs.params import TrainingParams
+from jobs.own_problem import OwnCode
+from jobs.params import Params
 from jobs.problem import Model, Problem, Signature, Writing
 from jobs.spec import Json
 
@@ -25,7 +26,7 @@ class TaskModule(Protocol):
     def model(self, params: Any, signature: Signature) -> Model: ...
 
 
-def load(name: str, params: Json) -> tuple[TaskModule, TrainingParams]:
+def load(name: str, params: Json) -> tuple[TaskModule, Params]:
     """A task's code, and its parameters as an object.
 
     Raises:
@@ -33,4 +34,5 @@ def load(name: str, params: Json) -> tuple[TaskModule, TrainingParams]:
         pydantic.ValidationError: a parameter is wrong.
     """
     task = find(name)
-    return cast(TaskModule, import_module(task.module)), task.params.model_validate(params)
+    code = import_module(task.module) if task.own is None else OwnCode(task.own)
+    return cast(TaskModule, code), task.params.model_validate(params)
