@@ -9,7 +9,7 @@ import pandas as pd
 
 from jobs import sheets
 from jobs.cells import Floats, as_told
-from jobs.errors import InputError, did_you_mean
+from jobs.errors import InputError
 from jobs.schema import Column, columns_of
 from jobs.sheets import Sheet
 
@@ -51,11 +51,7 @@ def encode(sheet: Sheet, columns: tuple[Column, ...]) -> Floats:
     Raises:
         InputError: a column is missing, or a cell is not what it holds.
     """
-    known = [str(name) for name in sheet.cells.columns]
-    for column in columns:
-        if column.name not in known:
-            there = f"{did_you_mean(column.name, known)} Its columns: {', '.join(known)}"
-            raise InputError(f'{sheet.name} has no column "{column.name}"{there}')
+    sheet.check_columns([column.name for column in columns])
     encoded = [as_told(sheet, column).encoded(column) for column in columns]
     return np.column_stack(encoded) if encoded else np.empty((len(sheet.cells), 0))
 

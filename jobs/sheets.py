@@ -7,13 +7,13 @@ import csv
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from jobs.errors import InputError
+from jobs.errors import InputError, did_you_mean
 
 Record = tuple[int, list[str]]  # a row's number and its cells
 SEPARATORS = ",;\t|"
@@ -27,6 +27,19 @@ class Sheet:
     cells: pd.DataFrame  # the index holds the numbers of the rows in the file
     name: str  # of the file
     separator: str = ""  # of a CSV: what a comma in a number means depends on it
+
+    @property
+    def names(self) -> list[str]:
+        return [str(name) for name in self.cells.columns]
+
+    def check_columns(self, names: Iterable[str]) -> None:
+        """Raises:
+        InputError: there is no column of one of these names.
+        """
+        for name in names:
+            if name not in self.names:
+                there = f"{did_you_mean(name, self.names)} Its columns: {', '.join(self.names)}"
+                raise InputError(f'{self.name} has no column "{name}"{there}')
 
     def row(self, place: int) -> str:
         """'data.csv, row 17', of the place-th row of data, from 0."""

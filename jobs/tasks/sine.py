@@ -1,4 +1,4 @@
-"""sin x on [-π, π], fitted by a polynomial whose coefficients are learned by gradient descent."""
+"""sin x on [-π, π], fitted by a polynomial whose coefficients are learned by gradient descent, or by an MLP."""
 
 import math
 from functools import cache
@@ -45,6 +45,8 @@ class Polynomial(nn.Module):
 
 
 def model(params: SineParams, signature: Signature) -> Model:
+    if params.model == "mlp":
+        return tabular.regressor(params, signature)
     return Model(
         signature,
         before=Standardise(signature.input_shape),
