@@ -123,8 +123,9 @@ def refuse_foreign(row: Row, tensors: dict[str, Tensor], facts: Json, name: str)
 
 def identity(row: Row) -> str:
     """Digest of all that a job's numbers follow from: its spec, without the row ids of this database, its data, its
-    metrics: an epoch of a version that measured others is no part of this history."""
+    metrics: an epoch of a version that measured others is no part of this history. Nor is one of other code."""
     facts = {**asdict(row.spec), "job": None, "sweep": None, "data": row.problem.fingerprint, "metrics": row.metrics}
+    facts["code"] = row.problem.code
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,6 +8,7 @@
     │   ├── UnknownDataSet      no such data set
     │   ├── DataMissing         a data set is not here and could not be fetched
     │   ├── Unfit               the user's data, or what was said of them; in jobs/catalogue
+    │   ├── Unusable            what was named as a task of the user's own; in jobs/catalogue
     │   └── NotFound            no such sweep or job in this database
     ├── DatabaseError           the database could not be used
     │   ├── DatabaseAway        it does not answer, or not in time: trying again may help
@@ -39,9 +40,13 @@ class SettingsError(InputError):
 class UnknownTask(InputError):
     """There is no such task."""
 
-    def __init__(self, name: str, known: Iterable[str]) -> None:
+    def __init__(self, name: str, known: Iterable[str], hint: str) -> None:
+        """
+        Args:
+            hint: why one of the user's own may be missing.
+        """
         known = sorted(known)
-        super().__init__(f"there is no task {name!r}{did_you_mean(name, known)} Tasks: {', '.join(known)}")
+        super().__init__(f"there is no task {name!r}{did_you_mean(name, known)} Tasks: {', '.join(known)}; {hint}")
 
 
 class UnknownDataSet(InputError):

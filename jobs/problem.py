@@ -102,6 +102,7 @@ class Problem:
     evaluation_rows: int = 4096  # of one forward pass without gradients: bounds its memory
     names: Sequence[str] = ()  # of the raw rows, such as a picture's file name; none: they are numbered
     notes: tuple[str, ...] = ()  # what was done to the data that its owner should know
+    code: str = ""  # sha256 of the file of a user's own task, which no commit of ours tells
 
     def to(self, device: torch.device) -> "Problem":
         parts = {name: getattr(self, name).to(device) for name in ("train", "val", "test")}

@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     store: str = Field("", description="folder or fsspec URL of checkpoints and models; empty: `home`/store")
     data: Path = Field(default_factory=default_data_folder, description="folder of the data sets")
     cache: Path = Field(default_factory=default_cache_folder, description="folder of decoded copies of the data sets")
+    tasks: str = Field("", description="modules of the user's own tasks: `my_task` or `my_task,other:Name`")
     device: str = Field("auto", description="where trainers compute")
     threads: int = Field(1, ge=1, description="CPU threads of one trainer; more may change the last digits of results")
     max_cells: int = Field(1_000_000, ge=1, description="the most cells of one grid")

@@ -17,7 +17,6 @@ from scheduler.places import Path, Problems
 from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, SweepKeys, is_name
 from scheduler.wording import explain, field_schema, given, listed, narrow, refusal, suggestion
 
-HIGHER_IS_BETTER = frozenset({"accuracy", "f1", "roc_auc", "r2", "distinct_1", "distinct_2", "tokens_per_second"})
 MAX_SEEDS = 10_000
 JOBS_PER_CELL = 10  # a sweep has at most so many jobs for each cell that it may have
 MAX_SEED = 2**32 - 1  # what NumPy's and scikit-learn's generators take
@@ -87,7 +86,7 @@ def _without(data: Json, path: Path) -> Json:
 def _task(name: str, problems: Problems) -> Task | None:
     tasks = catalogue.tasks()
     if name not in tasks:  # one that is no text, "", has its problem already
-        known = f"{suggestion(name, tasks)}Tasks: {listed(sorted(tasks))}"
+        known = f"{suggestion(name, tasks)}Tasks: {listed(sorted(tasks))}; {catalogue.hint()}"
         problems.add(("task",), f"there is no task {given(name)}{known}")
     return tasks.get(name)
 
@@ -185,14 +184,14 @@ def _objective(keys: ObjectiveKeys | None, task: Task | None, problems: Problems
         return None
     metric = task.objective.metric if keys.metric is None else keys.metric
     _check_metric(("objective", "metric"), metric, task, problems)
-    return Objective(metric=metric, mode=keys.mode or default_mode(metric))
+    return Objective(metric=metric, mode=keys.mode or task.mode(metric))
 
 
 def _early_stopping(keys: EarlyStoppingKeys | None, task: Task | None, problems: Problems) -> EarlyStopping | None:
     if keys is None or task is None:
         return None
     _check_metric(("early_stopping", "monitor"), keys.monitor, task, problems)
-    mode = keys.mode or default_mode(keys.monitor)
+    mode = keys.mode or task.mode(keys.monitor)
     return EarlyStopping(monitor=keys.monitor, mode=mode, patience=keys.patience, min_delta=keys.min_delta)
 
 
@@ -204,11 +203,6 @@ def check_queue(queue: str) -> None:
         SweepKeys.model_validate({"task": "", "queue": queue})
     except ValidationError:
         raise InputError(f"queue {refusal(queue, narrow(field_schema(SweepKeys, 'queue')))}") from None
-
-
-def default_mode(metric: str) -> str:
-    """ "max" for val_accuracy and val_r2; losses and errors are "min"."""
-    return "max" if metric.removeprefix("val_") in HIGHER_IS_BETTER else "min"
 
 
 def _check_metric(path: Path, metric: str, task: Task, problems: Problems) -> None:
