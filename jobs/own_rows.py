@@ -73,7 +73,7 @@ def parts_of(own: OwnTask, params: TrainingParams, seed: int) -> Parts:
     classification = own.kind == "classification"
     labels, classes = numbered(own, raw) if classification else (values(own, raw), ())
     if sizes:
-        numbers = torch.arange(len(labels)).split(sizes)
+        numbers = torch.split(torch.arange(len(labels)), sizes)
     else:
         numbers = split(len(labels), params, seed, labels if classification else None)
     _check_parts(own, labels, classes, numbers)
