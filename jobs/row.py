@@ -132,7 +132,7 @@ class Row:
                 outputs = self.net(inputs)
             outputs = outputs.float()
         losses = self.problem.loss(outputs, targets)
-        return Seen(losses, outputs if self.measures else outputs[:0])  # those of a language model fill the memory
+        return Seen(losses, outputs if self.measures else outputs.new_empty(0))  # a language model's fill the memory
 
     def evaluate(self, split: Split) -> dict[str, Tensor]:
         """Loss and metrics of a split, still on the device."""
