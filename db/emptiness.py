@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from db.leaderboard import RANKED
 from db.models import Job, Sweep
-from jobs import catalogue
+from db.strangers import metric_of
 
 SHOWN = 10  # values of a parameter that a sentence lists
 
@@ -28,7 +28,7 @@ def why_empty(
     if not _is_one_ranked(session, *chosen):
         return f"no job{of} has succeeded yet"
     if task is not None:
-        metric = metric or catalogue.find(task).objective.metric
+        metric = metric_of(session, task, metric)
         if not _is_one_ranked(session, Job.task == task, Job.metric == metric):
             return _why_without(session, task, metric)
     where = where or {}

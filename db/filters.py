@@ -5,7 +5,7 @@ is no number, lists and objects by their contents.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -14,17 +14,18 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from db.models import Job, Sweep
-from jobs.catalogue import Task
 from jobs.errors import InputError, did_you_mean
 
 
-def matching(session: Session, where: Mapping[str, Any], tasks: Iterable[Task]) -> list[ColumnElement[bool]]:
+def matching(session: Session, where: Mapping[str, Any], known: Collection[str]) -> list[ColumnElement[bool]]:
     """One condition on jobs joined with sweeps per parameter of `where`.
 
+    Args:
+        known: names of all parameters that there are.
+
     Raises:
-        InputError: none of the tasks has such a parameter; the message names the nearest.
+        InputError: there is no such parameter; the message names the nearest.
     """
-    known = {name for task in tasks for name in parameter_names(task.params)}
     for name in where:
         if name not in known:
             hint = did_you_mean(name, known)

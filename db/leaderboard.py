@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from db.filters import matching
 from db.models import Job, Sweep, literal
-from jobs import catalogue
+from db.strangers import metric_of, parameters_of
 from jobs.errors import InputError, NotFound
 from jobs.states import JobState
 
@@ -156,12 +156,7 @@ def _scope(
             raise NotFound(f"there is no sweep {sweep}; `gridyard status` lists them")
         return RANKED, Job.sweep_id == sweep
     if task is not None:
-        chosen = catalogue.find(task)
-        metric = metric or chosen.objective.metric
-        if metric not in chosen.validation_metrics:
-            allowed = ", ".join(chosen.validation_metrics)
-            raise InputError(f"task {task!r} is not ranked by {metric!r}; choose one of {allowed}")
-        return RANKED, Job.task == task, Job.metric == metric
+        return RANKED, Job.task == task, Job.metric == metric_of(session, task, metric)
     if metric is not None:
         raise InputError("a metric belongs to a task: name the task too")
     return (RANKED,)
@@ -170,12 +165,7 @@ def _scope(
 def _filters(
     session: Session, sweep: int | None, task: str | None, where: Mapping[str, Any] | None
 ) -> list[ColumnElement[bool]]:
-    if not where:
-        return []
-    if sweep is not None:
-        task = session.scalar(select(Sweep.task).where(Sweep.id == sweep))
-    tasks = [catalogue.find(task)] if task is not None else list(catalogue.tasks().values())
-    return matching(session, where, tasks)
+    return matching(session, where, parameters_of(session, sweep, task)) if where else []
 
 
 def _ranked(rank: int, row: Row[Any]) -> Ranked:

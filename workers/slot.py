@@ -214,6 +214,7 @@ def _setup(settings: Settings, queue: str) -> wire.Setup:
         store=settings.store_url,
         data=str(settings.data),
         cache=str(settings.cache),
+        tasks=settings.tasks,
         device=trainer_device(queue, settings.device),
         threads=settings.threads,
         checkpoint_seconds=settings.checkpoint_seconds,

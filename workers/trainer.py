@@ -52,9 +52,13 @@ def main() -> None:
     setup = inbox.packs.get()
     assert isinstance(setup, wire.Setup)
     os.environ["GRIDYARD_DATA"], os.environ["GRIDYARD_CACHE"] = setup.data, setup.cache
+    os.environ["GRIDYARD_TASKS"] = setup.tasks
 
-    from jobs import engine  # imports torch: seconds
+    from jobs import catalogue, engine  # imports torch: seconds
     from jobs.store import Store
+
+    for trouble in catalogue.own_tasks().troubles:  # two tasks of one name end the trainer, before a job is claimed
+        logging.warning("%s", trouble)
 
     options = engine.Options(
         device=setup.device,

@@ -21,6 +21,7 @@ class Setup:
     store: str  # URL
     data: str  # folder of the data sets
     cache: str  # folder of decoded copies of the data sets
+    tasks: str  # the setting: modules of the user's own tasks
     device: str
     threads: int
     checkpoint_seconds: float

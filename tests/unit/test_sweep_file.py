@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from jobs.catalogue import tasks
+from jobs.catalogue.task import HIGHER_IS_BETTER
 from jobs.spec import EarlyStopping, Objective, SweepSpec
 from scheduler.sweep_file import parse, read
 from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, ResourceKeys, SweepKeys
-from scheduler.validate import HIGHER_IS_BETTER
 
 LOWER_IS_BETTER = {"loss", "mse", "rmse", "mae"}
 ROOT = Path(__file__).parents[2]
@@ -152,7 +152,7 @@ def test_every_parameter_of_every_task_has_a_default_that_a_grid_may_name(task: 
 def test_the_mode_follows_from_the_metric(task: str) -> None:
     for metric in tasks()[task].validation_metrics:
         name = metric.removeprefix("val_")
-        assert name in HIGHER_IS_BETTER | LOWER_IS_BETTER, "a new metric: say in scheduler/validate.py what is better"
+        assert name in HIGHER_IS_BETTER | LOWER_IS_BETTER, "a new metric: say in jobs/catalogue/task.py what is better"
         mode = "max" if name in HIGHER_IS_BETTER else "min"
         spec = parse({"task": task, "objective": {"metric": metric}, "early_stopping": {"monitor": metric}})
         assert spec.objective == Objective(metric=metric, mode=mode)

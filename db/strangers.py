@@ -1,0 +1,64 @@
+"""What a leaderboard asks of a task. Of a user's own that this machine does not have, the database's sweeps answer."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.filters import parameter_names
+from db.models import Sweep
+from jobs import catalogue
+from jobs.errors import InputError
+
+
+def metric_of(session: Session, task: str, metric: str | None) -> str:
+    """The metric that ranks a task: this one, else its own objective's, else its newest sweep's.
+
+    Raises:
+        UnknownTask: neither the catalogue nor a sweep has such a task.
+        InputError: it is not ranked by this metric.
+    """
+    if task in catalogue.tasks():
+        default, allowed = catalogue.find(task).objective.metric, catalogue.find(task).validation_metrics
+    else:
+        metrics = select(Sweep.metric).where(Sweep.task == task).order_by(Sweep.id.desc())
+        allowed = list(dict.fromkeys(session.scalars(metrics)))
+        default = allowed[0] if allowed else catalogue.find(task).objective.metric
+    if metric is not None and metric not in allowed:
+        raise InputError(f"task {task!r} is not ranked by {metric!r}; choose one of {', '.join(allowed)}")
+    return metric or default
+
+
+def parameters_of(session: Session, sweep: int | None, task: str | None) -> set[str]:
+    """Every name that a filter on a leaderboard of this sweep, of this task, or of everything may use.
+
+    Raises:
+        UnknownTask: neither the catalogue nor a sweep has such a task.
+    """
+    if sweep is not None:
+        task = session.scalar(select(Sweep.task).where(Sweep.id == sweep))
+    known = catalogue.tasks()
+    in_sweeps = [task] if task is not None else session.scalars(select(Sweep.task).distinct())
+    strangers = [name for name in in_sweeps if name not in known]
+    chosen = known.values() if task is None else [known[task]] if task in known else []
+    names = {name for one in chosen for name in parameter_names(one.params)}
+    return names.union(*(_in_newest_sweep(session, stranger) for stranger in strangers))
+
+
+def _in_newest_sweep(session: Session, task: str) -> set[str]:
+    spec = session.scalars(select(Sweep.spec).where(Sweep.task == task).order_by(Sweep.id.desc()).limit(1)).first()
+    if spec is None:
+        catalogue.find(task)  # raises
+        return set()
+    values = [spec["fixed"], *spec.get("cells", [])]
+    values += [{name: value} for name, listed in spec.get("grid", {}).items() for value in listed]
+    return {name for params in values for name in _names(params)}
+
+
+def _names(params: Mapping[str, Any]) -> Iterator[str]:
+    """`lr`, `scheduler`, `scheduler.name`, …"""
+    for name, value in params.items():
+        yield name
+        if isinstance(value, Mapping):
+            yield from (f"{name}.{inner}" for inner in _names(value))
