@@ -17,6 +17,7 @@ Mask = NDArray[np.bool_]
 
 MISSING = {"", "na", "n/a", "#n/a", "nan", "nat", "null", "<na>", "?"}  # in any case
 NO_NUMBER = MISSING | {"none", "-", "--"}  # words of a category, perhaps; among numbers they stand for a missing one
+LARGEST = 1e37  # what float32 holds, with room for a difference
 MOST_WRONG = 0.05  # of a column's cells: so few that are no numbers among numbers are mistakes, more are categories
 MOST_VALUES = 32  # of a category; all others are one together
 
@@ -132,11 +133,11 @@ def numbers(series: pd.Series, separator: str = "") -> tuple[Floats, Mask]:
     """Numbers, NaN where missing or wrong; and which cells are wrong: not missing, and no finite number."""
     if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series):
         values = series.to_numpy(np.float64, na_value=np.nan)
-        wrong = np.isinf(values)
+        wrong = np.abs(values) > LARGEST
     else:
         texts, missing = words(series, NO_NUMBER)
         values = pd.to_numeric(_without_commas(texts, separator), errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        wrong = ~missing & ~np.isfinite(values)
+        wrong = ~missing & ~(np.abs(values) <= LARGEST)
         values = np.where(missing, np.nan, values)
     return np.where(wrong, np.nan, values), wrong
 

@@ -60,12 +60,14 @@ class Expand(nn.Module):
 
     def fit(self, rows: Tensor) -> None:
         """rows: (N, columns) raw training rows."""
+        if not len(self.number_of):
+            return
         values = rows.index_select(1, self.number_of).double()
-        self.median.copy_(values.nanmedian(0).values.nan_to_num(0.0) if len(self.number_of) else self.median)
+        self.median.copy_(values.nanmedian(0).values.nan_to_num(0.0))
         filled = torch.where(values.isnan(), self.median.double(), values)
         mean, std = filled.mean(0), filled.std(0, correction=0)
         self.mean.copy_(mean)
-        self.std.copy_(torch.where(std > 1e-7 * mean.abs(), std, 1.0))  # float32 cannot tell less from a constant
+        self.std.copy_(torch.where(std > (1e-7 * mean.abs()).clamp(min=1e-30), std, 1.0))  # less is rounding
 
     def forward(self, rows: Tensor) -> Tensor:
         values = rows.index_select(1, self.number_of)
