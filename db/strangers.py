@@ -19,8 +19,8 @@ def metric_of(session: Session, task: str, metric: str | None) -> str:
         UnknownTask: neither the catalogue nor a sweep has such a task.
         InputError: it is not ranked by this metric.
     """
-    if task in catalogue.tasks():
-        default, allowed = catalogue.find(task).objective.metric, catalogue.find(task).validation_metrics
+    if known := catalogue.get(task):
+        default, allowed = known.objective.metric, known.validation_metrics
     else:
         metrics = select(Sweep.metric).where(Sweep.task == task).order_by(Sweep.id.desc())
         allowed = list(dict.fromkeys(session.scalars(metrics)))
@@ -38,12 +38,15 @@ def parameters_of(session: Session, sweep: int | None, task: str | None) -> set[
     """
     if sweep is not None:
         task = session.scalar(select(Sweep.task).where(Sweep.id == sweep))
-    known = catalogue.tasks()
-    in_sweeps = [task] if task is not None else session.scalars(select(Sweep.task).distinct())
-    strangers = [name for name in in_sweeps if name not in known]
-    chosen = known.values() if task is None else [known[task]] if task in known else []
-    names = {name for one in chosen for name in parameter_names(one.params)}
-    return names.union(*(_in_newest_sweep(session, stranger) for stranger in strangers))
+    if task is not None:
+        return _names_of(session, task)
+    in_sweeps = session.scalars(select(Sweep.task).distinct())
+    return set().union(*(_names_of(session, name) for name in {*catalogue.tasks(), *in_sweeps}))
+
+
+def _names_of(session: Session, task: str) -> set[str]:
+    known = catalogue.get(task)
+    return set(parameter_names(known.params)) if known else _in_newest_sweep(session, task)
 
 
 def _in_newest_sweep(session: Session, task: str) -> set[str]:

@@ -88,7 +88,8 @@ def fetch_data(task: str) -> None:
     Raises:
         DataMissing: one could not be fetched.
     """
-    for name in catalogue.tasks()[task].data if task in catalogue.tasks() else ():
+    known = catalogue.get(task)
+    for name in known.data if known else ():
         data.ensure(name)
 
 

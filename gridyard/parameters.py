@@ -9,7 +9,7 @@ Description = dict[str, Any]
 
 
 def describe(task: Task) -> Description:
-    """A task as an object: name, summary, metrics, objective, epochs, and its parameters.
+    """A task as an object: name, summary, source, metrics, objective, epochs, and its parameters.
 
     Each parameter has name, type, default, allowed and description. Those of a scheduler's kinds are named like
     "scheduler.gamma (step)".
@@ -17,6 +17,7 @@ def describe(task: Task) -> Description:
     return {
         "name": task.name,
         "summary": task.summary,
+        "source": task.source,
         "metrics": list(task.metrics),
         "objective": {"metric": task.objective.metric, "mode": task.objective.mode},
         "epochs": task.epochs,

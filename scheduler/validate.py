@@ -84,11 +84,12 @@ def _without(data: Json, path: Path) -> Json:
 
 
 def _task(name: str, problems: Problems) -> Task | None:
-    tasks = catalogue.tasks()
-    if name not in tasks:  # one that is no text, "", has its problem already
+    task = catalogue.get(name)
+    if task is None:  # one that is no text, "", has its problem already
+        tasks = catalogue.tasks()
         known = f"{suggestion(name, tasks)}Tasks: {listed(sorted(tasks))}; {catalogue.hint()}"
         problems.add(("task",), f"there is no task {given(name)}{known}")
-    return tasks.get(name)
+    return task
 
 
 def _prepared(

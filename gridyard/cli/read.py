@@ -1,5 +1,7 @@
-"""Commands that read: status, watch, leaderboard, show, tasks."""
+"""Commands that read: status, watch, leaderboard, show, compare, tasks."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +11,10 @@ from jobs.errors import InputError
 
 app = typer.Typer()
 ROWS = 10  # of a leaderboard that people read
+Report = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page that opens without network.")
+]
+Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Write a figure: .png, .svg or .pdf.")]
 OptionalSweep = Annotated[int | None, typer.Argument(metavar="[SWEEP]", help="Id of a sweep.", show_default=False)]
 
 
@@ -85,16 +91,45 @@ def leaderboard(
 
 @app.command()
 def show(
-    job: Annotated[int, typer.Argument(metavar="JOB", help="Id of a job.")], as_json: Json = False, db: Db = None
+    job: Annotated[int, typer.Argument(metavar="JOB", help="Id of a job.")],
+    report: Report = None,
+    plot: Plot = None,
+    as_json: Json = False,
+    db: Db = None,
 ) -> None:
-    """Show a job: parameters, attempts, history, environment, error."""
+    """Show a job: parameters, metrics, attempts, history, environment, error; or write its report."""
     from gridyard.cli import text
 
-    details = existing(db).job(job).details()
+    found = existing(db).job(job)
+    written = found.write(report=report, plot=plot) if report or plot else []
     if as_json:
-        print_json(details)
+        print_json(found.details())
     else:
-        typer.echo(text.job(details))
+        typer.echo(_said(written) or text.job(found.details()))
+
+
+@app.command()
+def compare(
+    jobs: Annotated[list[int], typer.Argument(metavar="JOB JOB…", help="Ids of two or more jobs.")],
+    report: Report = None,
+    plot: Plot = None,
+    as_json: Json = False,
+    db: Db = None,
+) -> None:
+    """Jobs side by side: what differs, their metrics, and the texts of language models."""
+    from gridyard.cli import text
+    from gridyard.report import compare, write
+
+    found = compare.compare(existing(db), jobs)
+    written = write.of_comparison(found, report=report, plot=plot) if report or plot else []
+    if as_json:
+        print_json(found.jobs)
+    else:
+        typer.echo(_said(written) or compare.as_text(found, text.columns()))
+
+
+def _said(written: Sequence[Path]) -> str:
+    return "\n".join(f"wrote {path}" for path in written)
 
 
 @app.command()
@@ -103,10 +138,15 @@ def tasks(
     as_json: Json = False,
 ) -> None:
     """What can be trained, and by which parameters."""
+    import sys
+
     from gridyard import parameters
     from gridyard.cli import text
     from jobs import catalogue
 
+    if name is None:
+        for trouble in catalogue.own_tasks().troubles:
+            print(f"gridyard: {trouble}", file=sys.stderr)
     found = list(catalogue.tasks().values()) if name is None else [catalogue.find(name)]
     described = [parameters.describe(task) for task in found]
     if as_json:

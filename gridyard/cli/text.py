@@ -1,12 +1,15 @@
 """What the reading commands print for people, and how they read KEY=VALUE."""
 
+import shutil
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from db.results import JobDetails
 from db.status import SweepStatus
-from gridyard.tables import number, parameter, table
+from gridyard.report import facts, texts
+from gridyard.tables import WIDTH, number, parameter, table
 from jobs.errors import InputError
 from jobs.states import JobState
 
@@ -66,8 +69,9 @@ def job(details: JobDetails) -> str:
         "parameters\n" + _pairs([(name, parameter(value)) for name, value in details.params.items()]),
     ]
     if details.metrics:
-        metrics = [(name, number(value)) for name, value in sorted(details.metrics.items())]
-        blocks.append(f"metrics at epoch {details.best_epoch}\n" + _pairs(metrics))
+        blocks.append(f"metrics at epoch {details.best_epoch}, the best\n" + _metrics(details))
+    if details.samples:
+        blocks.append("texts\n" + texts.for_terminal(texts.samples(details), columns()))
     if details.attempts:
         blocks.append("attempts\n" + _attempts(details))
     if details.history:
@@ -84,16 +88,28 @@ def job(details: JobDetails) -> str:
 
 
 def _facts(details: JobDetails) -> list[tuple[str, str]]:
-    facts: dict[str, Any] = {
+    story: dict[str, Any] = {
         "job": f"{details.job} of sweep {details.sweep}: {details.task}, cell {details.cell}, seed {details.seed}",
         "state": details.state,
         details.metric: details.score,
         "epochs": details.epochs or details.epoch,
         "seconds": details.seconds,
+        "parameters": facts.whole(details.environment["parameters"]) if "parameters" in details.environment else None,
         "worker": details.worker,
         "finished": details.finished_at and _moment(details.finished_at),
     }
-    return [(name, number(value)) for name, value in facts.items() if value is not None]
+    return [(name, number(value)) for name, value in story.items() if value is not None]
+
+
+def _metrics(details: JobDetails) -> str:
+    """A line per metric: on training, validation and test rows."""
+    rows = [[name, *map(number, values)] for name, values in facts.metric_rows(details.metrics)]
+    return table(["name", "training", "validation", "test"], rows)
+
+
+def columns() -> int:
+    """Of the terminal, else as many as a leaderboard has."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
 
 
 def _attempts(details: JobDetails) -> str:
@@ -114,17 +130,20 @@ def _history(epochs: Sequence[dict[str, Any]]) -> str:
 
 
 def tasks(described: Sequence[dict[str, Any]]) -> str:
-    """A table with one task per line."""
+    """A table with one task per line; where they come from, if some are the user's own."""
     rows = [
-        [one["name"], one["summary"], f"{one['objective']['metric']} ({one['objective']['mode']})"] for one in described
+        [one["name"], one["summary"], f"{one['objective']['metric']} ({one['objective']['mode']})", one["source"]]
+        for one in described
     ]
-    return table(["task", "description", "objective"], rows)
+    columns = 4 if len({one["source"] for one in described}) > 1 else 3
+    return table(["task", "description", "objective", "source"][:columns], [row[:columns] for row in rows])
 
 
 def task(described: dict[str, Any]) -> str:
     """A task and the table of its parameters."""
     head = [
         ("task", f"{described['name']}: {described['summary']}"),
+        ("source", described["source"]),
         ("metrics", ", ".join(["loss", *described["metrics"]])),
         ("objective", f"{described['objective']['metric']} ({described['objective']['mode']})"),
         ("epochs", str(described["epochs"])),

@@ -11,7 +11,7 @@ from jobs.catalogue import images, language, own, tables
 from jobs.catalogue.task import Prepared, Task, Unfit
 from jobs.errors import UnknownTask
 
-__all__ = ["Prepared", "Task", "Unfit", "find", "hint", "own_tasks", "tasks"]
+__all__ = ["Prepared", "Task", "Unfit", "find", "get", "hint", "own_tasks", "tasks"]
 
 
 BUILT_IN = (*tables.TASKS, *images.TASKS, *language.TASKS)
@@ -42,6 +42,18 @@ def hint() -> str:
     return own_tasks().hint
 
 
+def get(name: str) -> Task | None:
+    """The task of this name, if there is one.
+
+    The user's modules, which may import torch, are loaded only for a name that is none of ours.
+
+    Raises:
+        SettingsError: see `own_tasks`.
+    """
+    built_in = next((task for task in BUILT_IN if task.name == name), None)
+    return built_in or tasks().get(name)
+
+
 def find(name: str) -> Task:
     """The task of this name.
 
@@ -49,6 +61,7 @@ def find(name: str) -> Task:
         UnknownTask: there is none; the message names the nearest.
         SettingsError: see `own_tasks`.
     """
-    if name not in tasks():
+    task = get(name)
+    if task is None:
         raise UnknownTask(name, tasks(), hint())
-    return tasks()[name]
+    return task
