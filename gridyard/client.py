@@ -15,16 +15,17 @@ from db.status import FailedJob, SweepStatus
 from jobs import catalogue, settings
 from jobs.catalogue import Task
 from jobs.errors import InputError, NotFound, StoreError
-from jobs.spec import JobSpec
+from jobs.spec import JobSpec, Json
 from scheduler import conditions
 from scheduler.places import Places, Problems
 from scheduler.plain import MAX_INT, plain
 
 if TYPE_CHECKING:
     import pandas
-    from torch import nn
 
+    from gridyard.export import Exported
     from gridyard.repeat import Repeated
+    from jobs.problem import Model
 
 
 def connect(db: str | None = None, broker: str | None = None, store: str | None = None) -> "Yard":
@@ -158,6 +159,19 @@ class Yard:
             conditions.check(where, self._tasks(sweep, task))
         return found
 
+    def compare(self, jobs: Sequence[int]) -> "pandas.DataFrame":
+        """Jobs side by side, one per row: the parameters that differ, seed, metrics at the best epoch, seconds.
+
+        Raises:
+            NotFound: there is no such job.
+            InputError: they are fewer than two, or one is given twice.
+        """
+        import pandas
+
+        from gridyard.report import compare
+
+        return pandas.DataFrame(compare.flat(compare.compare(self, jobs)))
+
     def why_empty(
         self,
         *,
@@ -171,10 +185,13 @@ class Yard:
             return emptiness.why_empty(session, sweep=sweep, task=task, metric=metric, where=_plain(where or {}))
 
     def _tasks(self, sweep: int | None, task: str | None) -> list[Task]:
-        """The tasks whose jobs such a leaderboard ranks."""
+        """The tasks whose jobs such a leaderboard ranks, but for a user's own that this machine does not have."""
         if sweep is not None:
             task = self.sweep(sweep).status().task
-        return list(catalogue.tasks().values()) if task is None else [catalogue.find(task)]
+        if task is None:
+            return list(catalogue.tasks().values())
+        known = catalogue.get(task)
+        return [known] if known else []
 
 
 def _check_id(kind: str, number: int) -> None:
@@ -301,7 +318,7 @@ class Job:
 
         return pandas.DataFrame(self.details().history)
 
-    def load(self) -> "nn.Module":
+    def load(self) -> "Model":
         """Its best model in eval mode: raw feature rows (a row per sample) to logits of its `classes`, or to values.
 
         Preprocessing is inside. Rows are a NumPy array or a tensor of any float type.
@@ -313,6 +330,57 @@ class Job:
         from jobs import artifact
 
         return artifact.load(self.content())
+
+    def predict(self, given: Any, *, top: int | None = None, **writing: Any) -> list[Json]:
+        """What its best model makes of new inputs: a list of objects, as `gridyard predict --json` writes them.
+
+        Args:
+            given: a table as a file, a DataFrame, or a row or rows as {column: value}; picture files and folders; or
+                a prompt, or several.
+            top: so many likeliest classes; None: all.
+            writing: of a language model: seed, temperature, top_k, top_p, repetition_penalty, max_length.
+
+        Raises:
+            InputError: the input does not fit the model; a picture that cannot be read only has an `error`.
+            NotFound: the job has not succeeded.
+        """
+        from jobs import predict
+
+        return list(predict.predict(self.on_device(), given, top=top, writing=writing))
+
+    def on_device(self) -> "Model":
+        """As `load`, on the device of the settings."""
+        from jobs import devices
+
+        return self.load().to(devices.choose(self.yard.settings.device))
+
+    def export(
+        self, folder: str | PathLike[str], *, formats: Sequence[str] | None = None, force: bool = False
+    ) -> "Exported":
+        """Write its best model for use elsewhere; see `jobs.export.export`."""
+        from gridyard import export
+
+        return export.export(self, Path(folder), formats=formats, force=force)
+
+    def report(self, path: str | PathLike[str]) -> None:
+        """Write a page (.html) that opens without network; errors as `write`."""
+        self.write(report=path)
+
+    def plot(self, path: str | PathLike[str]) -> None:
+        """Write its main plots as one figure (.png, .svg or .pdf); errors as `write`."""
+        self.write(plot=path)
+
+    def write(
+        self, *, report: str | PathLike[str] | None = None, plot: str | PathLike[str] | None = None
+    ) -> list[Path]:
+        """Write a page, a figure, or both with one evaluation of the best model; the files.
+
+        Raises:
+            InputError: a path is none that can be written to, or the job has no epoch yet.
+        """
+        from gridyard.report import write
+
+        return write.of_job(self, report=report, plot=plot)
 
     def repeat(self, tolerance: float | None = None) -> "Repeated":
         """Train it again, here, and compare every number with what was recorded; see `gridyard.repeat.repeat`."""

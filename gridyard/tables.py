@@ -13,8 +13,8 @@ from jobs import catalogue
 WIDTH = 100  # columns of text that a leaderboard should fit in
 WIDEST = 10_000  # columns of text; no table is cut below that
 LEFT = {  # headers of columns of words; numbers stand to the right
-    *("name", "task", "state", "description", "objective", "type", "default", "allowed"),
-    *("worker", "outcome", "started", "metric"),
+    *("", "name", "task", "state", "description", "objective", "type", "default", "allowed"),
+    *("source", "worker", "outcome", "started", "metric"),
     *("what", "where", "licence"),
 }
 
@@ -74,7 +74,7 @@ def _varying(rows: Rows) -> list[str]:
     """The parameters that cells set, and those that differ between the rows; in the order of their tasks."""
     names = {name for row in rows for name in row.varied}
     names |= {name for row in rows for name, value in row.params.items() if value != rows[0].params.get(name)}
-    order = [name for task in catalogue.tasks().values() for name in task.params.model_fields]
+    order = [name for task in catalogue.BUILT_IN for name in task.params.model_fields]
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 

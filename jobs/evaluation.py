@@ -227,10 +227,8 @@ def column_of_inputs(network: Network) -> NDArray[np.int64] | None:
     signature, inputs = network.model.signature, network.problem.test.inputs
     if signature.kind != "table" or not signature.features or inputs.ndim != 2:
         return None
-    if inputs.shape[1] == len(signature.features):
-        return np.arange(len(signature.features))
-    known = getattr(network.model.before, "columns", None)
-    return None if known is None else np.asarray(known)
+    origins = getattr(network.model.before, "origins", range(len(signature.features)))
+    return np.asarray(origins) if len(origins) == inputs.shape[1] else None
 
 
 class Shuffler:

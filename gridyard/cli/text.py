@@ -104,7 +104,7 @@ def _facts(details: JobDetails) -> list[tuple[str, str]]:
 def _metrics(details: JobDetails) -> str:
     """A line per metric: on training, validation and test rows."""
     rows = [[name, *map(number, values)] for name, values in facts.metric_rows(details.metrics)]
-    return table(["name", "training", "validation", "test"], rows)
+    return table(["metric", "training", "validation", "test"], rows)
 
 
 def columns() -> int:

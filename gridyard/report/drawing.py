@@ -1,0 +1,168 @@
+"""How figures look and where they go: panels of matplotlib, as SVG inside a page or as a file. No global state."""
+
+import io
+import re
+import textwrap
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Mid tones, told apart by most eyes and on white as on black; in this order.
+COLORS = ("#3b82c4", "#dd7a2b", "#3a9d6a", "#c9504a", "#8f6cc0", "#96704f", "#d06fa6", "#7f8691", "#9b9a2f", "#2fa5b3")
+TRAIN, VALIDATION, BEST = COLORS[1], COLORS[0], COLORS[7]
+INK = "#202326"  # of text and axes; in a page whatever color its text has
+POINTS_PER_INCH = 72
+NOTE_POINTS = 10.5  # height of a line of a note
+TITLE_INCHES = 0.45  # height of a figure's title
+NARROWEST = 6.0  # inches; a title needs some room
+LABEL_INCHES = 0.5  # height of an axis's numbers and label
+LONGEST = 22  # columns of a class's or a feature's name on a plot
+
+# Families with Korean that systems come with; matplotlib knows the first face of a Noto collection only, the Japanese.
+KOREAN = (
+    *("Noto Sans KR", "Noto Sans CJK KR", "Noto Sans CJK JP", "NanumGothic", "NanumBarunGothic", "Malgun Gothic"),
+    *("Apple SD Gothic Neo", "AppleGothic", "UnDotum", "Baekmuk Gulim", "Arial Unicode MS"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One plot."""
+
+    title: str
+    draw: Callable[["Axes"], None]
+    width: float = 4.8  # inches
+    height: float = 3.5
+    note: str = ""  # what a reader should know, under the plot
+
+
+def shown(text: str, longest: int = LONGEST) -> str:
+    """A name on one line, cut after so many columns; a Korean letter takes two."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    text = " ".join(printable.split())
+    widths = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text]
+    if sum(widths) <= longest:
+        return text
+    kept, used = "", 1
+    for letter, width in zip(text, widths, strict=True):
+        if used + width > longest:
+            break
+        kept, used = kept + letter, used + width
+    return kept.rstrip() + "…"
+
+
+def as_svg(panel: Panel) -> str:
+    """The panel as an <svg> element whose text and axes take the page's color."""
+    with styled(fonts_of_reader=True):
+        figure = new_figure(panel.width, panel.height)
+        paint(figure.add_subplot(), panel)
+        svg = saved(figure, "svg", transparent=True).decode()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    return svg.replace(INK, "currentColor")
+
+
+def as_file(panels: Sequence[Panel], title: str, extension: str) -> bytes:
+    """All panels in rows of three below a title: a png, svg or pdf."""
+    columns = min(3, len(panels))
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    heights = [max(panel.height + _subtitle_inches(panel) for panel in row) for row in rows]
+    width = max(max(sum(panel.width for panel in row) for row in rows), NARROWEST)
+    with styled(fonts_of_reader=False):
+        figure = new_figure(width, sum(heights) + TITLE_INCHES)
+        ratios = [TITLE_INCHES, *heights]
+        head, *lines = figure.subfigures(len(ratios), 1, squeeze=False, height_ratios=ratios)[:, 0]
+        head.text(0.01, 0.5, shown(title, int(width * 8)), va="center", fontsize=13, fontweight="bold")
+        for line, row in zip(lines, rows, strict=True):
+            left = width - sum(panel.width for panel in row)
+            places = line.subfigures(1, len(row) + 1, width_ratios=[*(panel.width for panel in row), left or 1e-3])
+            for place, panel in zip(places, row, strict=False):
+                paint(place.add_subplot(), panel, noted=True)
+        return saved(figure, extension, transparent=False)
+
+
+def paint(axes: "Axes", panel: Panel, *, noted: bool = False) -> None:
+    """Title, plot and, below the title, its note: a page has the note below the plot."""
+    note = _subtitle(panel) if noted else []
+    axes.set_title(shown(panel.title, 60), loc="left", fontweight="bold", pad=6 + NOTE_POINTS * len(note))
+    if note:
+        place: Any = {"xytext": (0, 4), "textcoords": "offset points", "xycoords": "axes fraction"}
+        axes.annotate("\n".join(note), (0, 1), fontsize=7.5, **place)
+    panel.draw(axes)
+
+
+def _subtitle(panel: Panel) -> list[str]:
+    return textwrap.wrap(panel.note, int(panel.width * 14))
+
+
+def _subtitle_inches(panel: Panel) -> float:
+    return NOTE_POINTS * len(_subtitle(panel)) / POINTS_PER_INCH
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def saved(figure: "Figure", extension: str, *, transparent: bool) -> bytes:
+    made = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(extension)  # equal results, equal files
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a browser has more fonts; else a box is drawn
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")  # a huge label, drawn all the same
+        figure.savefig(buffer, format=extension, dpi=150, transparent=transparent, metadata=made)
+    return buffer.getvalue()
+
+
+@contextmanager
+def styled(*, fonts_of_reader: bool) -> Iterator[None]:
+    """Within, matplotlib draws in our style; names of users are never read as formulas."""
+    import matplotlib
+    from matplotlib.font_manager import fontManager
+
+    known = set(fontManager.get_font_names())
+    style: Any = {
+        "font.family": ["DejaVu Sans", *(name for name in KOREAN if name in known)],
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "legend.fontsize": 8,
+        "legend.frameon": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": False,
+        "lines.linewidth": 1.6,
+        "text.parse_math": False,
+        "svg.fonttype": "none" if fonts_of_reader else "path",
+        "svg.hashsalt": "gridyard",
+        "pdf.fonttype": 42,
+        **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    }
+    with matplotlib.rc_context(style):
+        yield
+
+
+def legend(axes: "Axes", *, columns: int = 3) -> None:
+    """Below the axes and their label, where no line can be."""
+    from matplotlib.transforms import ScaledTranslation
+
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    below = axes.transAxes + ScaledTranslation(0, -LABEL_INCHES, figure.dpi_scale_trans)
+    place: Any = {"loc": "upper left", "bbox_to_anchor": (0, 0), "bbox_transform": below, "borderaxespad": 0}
+    axes.legend(ncols=columns, columnspacing=1.4, borderpad=0, **place)
+
+
+def logarithmic(axes: "Axes") -> None:
+    """A logarithmic y axis with plain numbers: 0.01, 1e-05."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

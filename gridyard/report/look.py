@@ -1,0 +1,112 @@
+"""All that a report tells of a job: its record, and its best model on the test part where that can be had."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from db import results
+from db.results import JobDetails
+from gridyard.report import facts
+from jobs.errors import GridyardError, InputError
+from jobs.states import JobState
+
+if TYPE_CHECKING:
+    from gridyard.client import Job
+    from gridyard.report.drawing import Panel
+    from jobs.evaluation import Tested
+
+TOLERANCE = 1e-3  # relative: other devices give other last digits, other data or code give other numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What is known of a job."""
+
+    details: JobDetails
+    tested: "Tested | None"
+    missing: tuple[str, ...]  # what a reader may look for in vain, and why
+
+    @property
+    def title(self) -> str:
+        return f"Job {self.details.job}: {self.details.task}"
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Metric -> unit, where it is known."""
+        return facts.units(self.details, self.tested.unit if self.tested else "")
+
+    @cached_property
+    def learning(self) -> "list[Panel]":
+        """Curves over the epochs; a job of one epoch that learned nothing has none."""
+        from gridyard.report import curves
+
+        history = self.details.history
+        trained = any(name.startswith("train_") for epoch in history for name in epoch)
+        return curves.panels(history, self.details.best_epoch, self.units) if trained else []
+
+    @cached_property
+    def testing(self) -> "list[Panel]":
+        """The test part in pictures."""
+        from gridyard.report import classes, values
+        from jobs.scores import Classification
+
+        if self.tested is None:
+            return []
+        found, importance = self.tested.scores, values.importance(self.tested)
+        if isinstance(found, Classification):
+            return [*classes.panels(self.tested, found), *importance]
+        return [*values.panels(self.tested, found), *importance]
+
+
+def look(job: "Job") -> Result:
+    """A job's record, and its best model on the test part.
+
+    Raises:
+        NotFound: there is no such job.
+        InputError: it has done nothing yet that could be shown.
+    """
+    details = job.details()
+    if not details.history and not details.samples:
+        raise InputError(
+            f"job {job.id} is {details.state} and has no epoch yet, so there is nothing to report; "
+            f"`gridyard show {job.id}` shows how it stands"
+        )
+    if details.state != JobState.SUCCEEDED:
+        return Result(details=details, tested=None, missing=(_unfinished(details),))
+    if facts.is_language(details.task):
+        return Result(details=details, tested=None, missing=())
+    try:
+        tested = _evaluated(job, details)
+    except GridyardError as error:
+        return Result(details=details, tested=None, missing=(f"The test part was not predicted again: {error}.",))
+    return Result(details=details, tested=tested, missing=tuple(_different(details, tested)))
+
+
+def _unfinished(details: JobDetails) -> str:
+    how = f"it {details.state} ({details.reason})" if details.reason else f"it is {details.state}"
+    return (
+        f"This job has not succeeded: {how}, after epoch {details.epoch}. There are no test metrics, no best model and "
+        "nothing of the test part; the learning curves end where it stands."
+    )
+
+
+def _evaluated(job: "Job", details: JobDetails) -> "Tested":
+    from jobs import evaluation
+
+    with job.yard.database.reading() as session:
+        spec = results.job_spec(session, job.id)
+    device = job.yard.settings.device
+    return evaluation.evaluate(spec, job.load(), fingerprint=details.environment.get("data"), device=device)
+
+
+def _different(details: JobDetails, tested: "Tested") -> list[str]:
+    """A warning for each recorded test metric that came out otherwise."""
+    found = []
+    for name in ("accuracy", "mse", "rmse", "mae", "r2"):
+        recorded, here = details.metrics.get(f"test_{name}"), getattr(tested.scores, name, None)
+        if recorded is not None and here is not None and abs(here - recorded) > TOLERANCE * max(abs(recorded), 1e-9):
+            found.append(
+                f"The recorded test {name} is {recorded:.6g}, but predicted again it is {here:.6g}: this machine, or "
+                "the code of the task, is not as it was. The recorded one counts."
+            )
+    return found
