@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gridyard.cli import admin, control, data, read, work
+from gridyard.cli import admin, control, data, read, use, work
 from jobs.errors import DatabaseError, GridyardError, InputError
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich takes longer to import than all the rest
     help="Train every cell of a grid of hyperparameters, and see which is best.",
 )
-for group in (work, read, control, data, admin):
+for group in (work, read, use, control, data, admin):
     app.add_typer(group.app)
 
 
