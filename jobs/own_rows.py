@@ -113,8 +113,9 @@ def numeric(own: OwnTask, given: Array, what: str) -> Array:
         return given
     try:
         return given.astype(np.float64)
-    except (ValueError, TypeError) as error:
-        refuse(own, f"its {what} are of type {given.dtype} and no numbers: {error}")
+    except (ValueError, TypeError):
+        text = next((f"; one is {str(value)!r}" for value in given.flat if isinstance(value, str)), "")
+        refuse(own, f"its {what} are of type {given.dtype}, allowed are numbers{text}")
 
 
 def finite(own: OwnTask, given: Array, what: str, features: tuple[str, ...] = ()) -> Array:

@@ -32,7 +32,7 @@ def facts(own: OwnTask, source: str) -> Task:
     modes = {metric: own.metrics[metric][0] for metric in own.metrics}
     return Task(
         name=name,
-        summary=own.summary or (type(own).__doc__ or name).strip().splitlines()[0],
+        summary=own.summary or (type(own).__doc__ or name).strip().splitlines()[0].rstrip("."),
         params=params,
         metrics=metrics,
         objective=_objective(own, metrics, modes),
