@@ -91,6 +91,7 @@ def problem(
         test=test,
         fingerprint=pictures.fingerprint,
         feed=Feed(pictures.pixels),
+        raw=lambda rows: torch.from_numpy(pictures.pixels[rows.numpy()]).permute(0, 3, 1, 2),
         augment=augmentation(params) if augment is None and isinstance(params, Augmentation) else augment,
         evaluation_rows=max(1, PIXELS_AT_ONCE // pictures.size**2),
         names=pictures.names,
