@@ -64,6 +64,7 @@ class CaliforniaHousingParams(MlpRegressionParams):
 
 class AutoMpgParams(MlpRegressionParams):
     hidden: Hidden = [64, 32, 32]
+    model_year: bool = Field(False, description="a seventh fact: cars became thriftier from 1970 to 1982")
     lr: LearningRate = 0.003
 
 

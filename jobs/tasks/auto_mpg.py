@@ -1,5 +1,6 @@
 """Auto MPG (Quinlan 1993): how many miles a car goes on a gallon."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,7 @@ from jobs.mixed import Mixed
 from jobs.problem import Problem
 from jobs.splits import split
 
-FEATURES = ("cylinders", "displacement", "horsepower", "weight", "acceleration", "origin")
+FEATURES = ("cylinders", "displacement", "horsepower", "weight", "acceleration", "origin", "model_year")
 
 model = tabular.regressor
 
@@ -27,5 +28,6 @@ def build(params: AutoMpgParams, seed: int) -> Problem:
     missing = np.isnan([cells.values for cells in cars().inputs]).any(0)
     complete = torch.from_numpy(np.flatnonzero(~missing))
     train, val, test = (complete[part] for part in split(len(complete), params, seed))
-    table = cars().table(train)
+    known = cars() if params.model_year else replace(cars(), inputs=cars().inputs[:-1])
+    table = known.table(train)
     return tabular.regression(table, model(params, table.signature), params, seed, parts=(train, val, test))

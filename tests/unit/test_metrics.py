@@ -1,12 +1,16 @@
 """Metrics and losses against scikit-learn and torch's own reductions."""
 
+import numpy as np
 import pytest
 import sklearn.metrics
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
 from jobs import losses
-from jobs.catalogue import tasks
+from jobs.catalogue.tables import TASKS
 from jobs.metrics import METRICS
 from jobs.row import numbers
 
@@ -45,8 +49,68 @@ def test_accuracy_is_the_exact_quotient(right: int) -> None:
     }
 
 
-def test_every_metric_of_the_catalogue_is_there() -> None:
-    assert {name for task in tasks().values() for name in task.metrics} <= set(METRICS)
+@st.composite
+def judged(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (B, classes), many of them equal, and classes of which some may be absent."""
+    classes, rows = draw(st.integers(2, 4)), draw(st.integers(1, 12))
+    logit = st.integers(-2, 2).map(float)
+    logits = draw(st.lists(st.lists(logit, min_size=classes, max_size=classes), min_size=rows, max_size=rows))
+    truth = draw(st.lists(st.integers(0, classes - 1), min_size=rows, max_size=rows))
+    return torch.tensor(logits), torch.tensor(truth)
+
+
+@settings(deadline=None)
+@given(judged())
+def test_f1_and_balanced_accuracy_are_those_of_scikit_learn(given: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, truth = given
+    said = logits.argmax(1)
+    f1 = sklearn.metrics.f1_score(truth, said, average="macro", zero_division=0)
+    assert METRICS["f1"](logits, truth).item() == pytest.approx(f1)
+    recalls = [(said[truth == number] == number).double().mean().item() for number in truth.unique()]
+    assert METRICS["balanced_accuracy"](logits, truth).item() == pytest.approx(sum(recalls) / len(recalls))
+
+
+@settings(deadline=None)
+@given(judged())
+def test_roc_auc_is_that_of_scikit_learn_of_each_class_that_has_one(
+    given: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    """A class without samples, or without others, is not counted; where none is left it is 0.5."""
+    logits, truth = given
+    if logits.shape[1] == 2:
+        scores, classes = (logits[:, 1] - logits[:, 0])[:, None], [1]
+    else:
+        scores, classes = logits.log_softmax(1), list(range(logits.shape[1]))
+    counted = [
+        sklearn.metrics.roc_auc_score(truth == number, scores[:, place])
+        for place, number in enumerate(classes)
+        if 0 < (truth == number).sum() < len(truth)
+    ]
+    expected = sum(counted) / len(counted) if counted else 0.5
+    assert METRICS["roc_auc"](logits, truth).item() == pytest.approx(expected)
+
+
+def test_roc_auc_of_many_classes_is_that_of_scikit_learn_over_all() -> None:
+    expected = sklearn.metrics.roc_auc_score(CLASSES, LOGITS.double().softmax(1), multi_class="ovr")
+    assert METRICS["roc_auc"](LOGITS, CLASSES).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["f1", "balanced_accuracy", "roc_auc", "accuracy"])
+def test_a_metric_of_a_network_that_diverged_does_not_raise(name: str) -> None:
+    METRICS[name](torch.full((5, 3), torch.nan), torch.tensor([0, 1, 2, 0, 1]))
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    labels = torch.tensor([0] * 7 + [1] * 2 + [2])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())
+    weights = losses.balancing(labels, 3)
+    assert weights.tolist() == pytest.approx(expected)
+    assert weights[labels].mean().item() == pytest.approx(1.0)
+    assert losses.balancing(labels, 4)[labels].mean().item() == pytest.approx(1.0)  # one class without rows
+
+
+def test_every_metric_of_the_tasks_on_tables_is_there() -> None:
+    assert {name for task in TASKS for name in task.metrics} <= set(METRICS)
 
 
 @pytest.mark.parametrize(
