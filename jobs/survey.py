@@ -1,5 +1,6 @@
 """A look at a user's table: what is to be predicted, from which columns, and what is wrong with it. Torch-free."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from jobs.cells import MISSING, MOST_VALUES, Cells, categories, guessed, numbers
 from jobs.errors import InputError
 from jobs.sheets import Sheet
 from jobs.spec import Json, Objective
+
+logger = logging.getLogger(__name__)
 
 FEWEST_ROWS = 10
 MOST_CLASSES = 100
@@ -46,6 +49,8 @@ def prepare(given: Json) -> Prepared:
     except InputError as wrong:
         raise Unfit("data", str(wrong)) from None
     found = survey(sheet, params)
+    for note in found.notes:  # on the submitter's stderr; of a job they are kept with its result
+        logger.warning("%s: %s", sheet.name, note)
     kind = "classification" if found.classes else "regression"
     metric = "val_accuracy" if found.classes else "val_r2"
     facts = {"data": sources.portable(path), "fingerprint": sources.fingerprint(path), "kind": kind}

@@ -179,7 +179,7 @@ class TestPrepare:
         [("price", "regression", "val_r2"), ("dear", "classification", "val_accuracy")],
     )
     def test_it_fixes_the_file_and_the_kind_and_says_what_ranks(
-        self, tmp_path: Path, target: str, kind: str, objective: str
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str, kind: str, objective: str
     ) -> None:
         houses().to_csv(tmp_path / "homes.csv", index=False)
         found = prepare(TableParams(data=str(tmp_path / "homes.csv"), target=target).model_dump())
@@ -191,6 +191,8 @@ class TestPrepare:
         assert found.objective is not None
         assert found.objective.metric == objective
         assert objective.removeprefix("val_") in (found.metrics or ())
+        assert f'homes.csv: {kind}: "{target}" has' in caplog.text
+        assert 'homes.csv: "sold" holds dates' in caplog.text
 
     @pytest.mark.parametrize(
         ("given", "message"),
