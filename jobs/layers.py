@@ -60,6 +60,14 @@ def stateless_dropout(network: nn.Module, p: float | None = None) -> None:
                 setattr(module, name, Dropout(child.p if p is None else p))
 
 
+def replace_dropout(network: nn.Module) -> None:
+    """Another library's network with our dropout: masks are then a function of the step, as everywhere here."""
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Dropout:
+                setattr(parent, name, Dropout(child.p))
+
+
 class Standardise(nn.Module):
     """(x - mean) / std of each feature, fitted on training rows; a constant feature is only shifted."""
 

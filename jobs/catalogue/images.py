@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from jobs.catalogue import classifiers
 from jobs.catalogue.task import Task
+from jobs.errors import did_you_mean
 from jobs.params import BatchSize, Dropout, Hidden, LearningRate, TrainingParams
 from jobs.spec import Objective
 
@@ -49,6 +51,36 @@ class CatsDogsParams(Augmentation):
     translation: float = Field(0.2, ge=0, le=0.5, description="move by up to ± this part of the side")
 
 
+def known(name: str) -> str:
+    """A network for `image_folder`."""
+    names = ("cnn", *classifiers.NAMES)
+    if name not in names:
+        hint = did_you_mean(name, names)
+        raise ValueError(f"there is no network {name!r}{hint} Allowed are cnn, resnet18 and torchvision's classifiers")
+    return name
+
+
+class ImageFolderParams(Augmentation):
+    """A network on the user's own pictures, a folder for each class."""
+
+    data: str | None = Field(None, description="path of a folder with a folder of pictures for each class")
+    fingerprint: str | None = Field(None, description="sha256 of the folder, filled at submission")
+    lr: LearningRate = 0.001
+    image_size: int = Field(128, ge=8, le=1024, description="pixels of a side, to which a picture is squeezed")
+    gray: bool = Field(False, description="pictures are made gray; else they have colours")
+    model: Annotated[str, AfterValidator(known)] = Field(
+        "cnn", description="cnn, resnet18, or any other classifier of torchvision"
+    )
+    pretrained: str | None = Field(
+        None, description="of torchvision's: hub for its own weights, or a .safetensors or .pth file; null: none"
+    )
+    pretrained_fingerprint: str | None = Field(None, description="sha256 of that file, filled at submission")
+    channels: list[Channels] = Field(
+        [32, 64, 128, 256], min_length=1, max_length=10, description=f"{CHANNELS}; of cnn only"
+    )
+    dropout: Dropout = 0.0
+
+
 ACCURACY = Objective(metric="val_accuracy", mode="max")
 
 TASKS: tuple[Task, ...] = (
@@ -71,5 +103,16 @@ TASKS: tuple[Task, ...] = (
         epochs=40,
         module="jobs.tasks.cats_dogs",
         data=("cats_dogs",),
+    ),
+    Task(
+        name="image_folder",
+        summary="your own pictures, a folder for each class (classification)",
+        params=ImageFolderParams,
+        metrics=("accuracy", "f1", "roc_auc"),
+        objective=ACCURACY,
+        epochs=20,
+        module="jobs.tasks.image_folder",
+        prepare="jobs.images.folder",
+        fixed_only=("data", "fingerprint", "pretrained", "pretrained_fingerprint"),
     ),
 )
