@@ -1,6 +1,7 @@
 """The user's own files and folders as parameters: found and fingerprinted at submission, checked where they train."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,22 +18,34 @@ def locate(param: str, given: str | None) -> Path:
     """The file or folder of this name, from the current folder, else from the data folder.
 
     Raises:
-        Unfit: none was given, or it is at neither place.
+        Unfit: none was given, it is at neither place, or it cannot be looked at.
     """
     if not given:
         raise Unfit(param, "is missing; give the path of your data")
-    places = [Path(given).expanduser().absolute(), data.folder().absolute() / given]
-    for place in places:
-        if place.exists():
-            return place
-    looked = " nor ".join(dict.fromkeys(map(str, places)))
-    raise Unfit(param, f'was given "{given}", but there is neither {looked}')
+    try:
+        places = dict.fromkeys((Path(given).expanduser().absolute(), data.folder().absolute() / given))
+        found = next((place for place in places if place.exists()), None)
+    except (OSError, RuntimeError) as error:  # no right to look there, too long a name, no home of such a user
+        raise Unfit(param, f'was given "{given}", which cannot be looked for: {error}') from None
+    if found is None:
+        looked = f"neither {' nor '.join(map(str, places))}" if len(places) > 1 else f"no {given}"
+        raise Unfit(param, f'was given "{given}", but there is {looked}')
+    if not (found.is_file() or found.is_dir()):  # reading a pipe would wait for ever
+        raise Unfit(param, f"was given {found}, which is neither a file nor a folder")
+    return found
 
 
 def portable(path: Path) -> str:
-    """The path as a job keeps it: relative where it lies in the data folder, which other machines have elsewhere."""
+    """The path as a job keeps it: relative where it lies in the data folder, which other machines have elsewhere.
+
+    A link in the data folder keeps its own name: it may lead elsewhere on other machines.
+    """
     folder = data.folder().absolute()
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    plain = path if ".." not in path.parts else path.resolve()
+    for lies, root in ((plain, folder), (path.resolve(), folder.resolve())):  # the data folder may be a link itself
+        if lies.is_relative_to(root):
+            return lies.relative_to(root).as_posix()
+    return str(plain)
 
 
 def opened(stored: str) -> Path:
@@ -42,7 +55,11 @@ def opened(stored: str) -> Path:
         InputError: it is not here.
     """
     path = data.folder() / stored  # an absolute one stays as it is
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be looked at: {error.strerror}") from None
+    if not there:
         raise InputError(f"{path} is not on this machine; put it there, or into the data folder that all workers share")
     return path
 
@@ -58,11 +75,13 @@ def check(path: Path, recorded: str | None) -> None:
 def fingerprint(path: Path) -> str:
     """sha256 of a file; of a folder, that of the names and contents of all its files but hidden ones.
 
+    Links are followed.
+
     Raises:
-        InputError: one of them cannot be read.
+        InputError: one of them cannot be read, or a link in a folder leads back to it.
     """
     try:
-        files = sorted(found for found in path.rglob("*") if _counts(found, path)) if path.is_dir() else [path]
+        files = sorted(_files(path)) if path.is_dir() else [path]
         blocks = _shown(_blocks(files, path), sum(file.stat().st_size for file in files), path.name)
         digest = hashlib.sha256()
         for block in blocks:
@@ -72,14 +91,24 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _counts(file: Path, root: Path) -> bool:
-    return file.is_file() and not any(part.startswith(".") for part in file.relative_to(root).parts)
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Not by `rglob`: it is silent about folders that it may not read, and does not enter those that are links."""
+    real = folder.resolve()
+    if real in above:
+        raise InputError(f"{folder} is a link back to {real}, in which it lies; remove it")
+    with os.scandir(folder) as found:
+        seen = [entry for entry in found if not entry.name.startswith(".")]
+    for entry in seen:
+        if entry.is_dir():
+            yield from _files(Path(entry.path), (*above, real))
+        elif entry.is_file():
+            yield Path(entry.path)
 
 
 def _blocks(files: list[Path], root: Path) -> Iterator[bytes]:
     for file in files:
         if file != root:  # of a folder: where one file ends and the next begins
-            yield f"\0{file.relative_to(root).as_posix()}\0{file.stat().st_size}\0".encode()
+            yield b"\0" + os.fsencode(file.relative_to(root).as_posix()) + f"\0{file.stat().st_size}\0".encode()
         with file.open("rb") as content:
             while block := content.read(BLOCK):
                 yield block
