@@ -2,6 +2,7 @@
 
 import csv
 import io
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -91,6 +92,13 @@ def test_a_column_without_a_name_is_called_by_its_place(tmp_path: Path) -> None:
 def test_a_broken_file_is_refused_in_words_that_name_the_row(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sheets.read(written(tmp_path, text))
+
+
+def test_an_excel_workbook_is_told_from_other_zip_files(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "data.xlsx", "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(InputError, match=r"data.xlsx is an Excel workbook; save its sheet as CSV"):
+        sheets.read(tmp_path / "data.xlsx")
 
 
 @settings(deadline=None, max_examples=40)

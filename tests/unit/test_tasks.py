@@ -116,6 +116,13 @@ def test_sine_comes_within_5_percent_of_the_least_squares_cubic(
     assert result.metrics["test_mse"] <= 1.05 * error
 
 
+def test_an_mlp_fits_sine_better_than_any_cubic(make_spec: MakeSpec, train_one: TrainOne) -> None:
+    x, y = sine.table().rows[:, 0], sine.table().labels
+    error = np.square(np.polyval(np.polyfit(x, y, 3), x) - y).mean()
+    result = train_one(make_spec("sine", model="mlp", activation="tanh", lr=0.01, batch_size=20, epochs=40))
+    assert result.metrics["test_mse"] < error
+
+
 @pytest.mark.parametrize("degree", [1, 4, 9])
 def test_a_polynomial_of_any_degree_is_one(degree: int) -> None:
     """Its outputs on many points are those of one polynomial of that degree through degree + 1 of them."""
