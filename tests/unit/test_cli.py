@@ -37,7 +37,7 @@ def test_the_client_is_there_when_it_is_asked_for() -> None:
 def commands() -> list[str]:
     groups = [
         command.name or command.callback.__name__
-        for group in (cli.work, cli.read, cli.control)
+        for group in (cli.work, cli.read, cli.use, cli.control)
         for command in group.app.registered_commands
         if command.callback
     ]

@@ -10,6 +10,8 @@ from db.leaderboard import Ranked, RankedCell
 from db.results import Artifact, AttemptDetails, JobDetails
 from db.status import SweepStatus
 from gridyard import cli, parameters
+from gridyard.export import Exported
+from gridyard.repeat import Changed, Difference, Repeated
 from jobs import catalogue
 from jobs.settings import PREFIX, Settings
 
@@ -37,7 +39,13 @@ def test_the_readme_has_every_command(group: object) -> None:
     assert "`gridyard db upgrade`" in README
 
 
-@pytest.mark.parametrize("shape", [SweepStatus, Ranked, RankedCell, JobDetails, AttemptDetails, Artifact])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *(SweepStatus, Ranked, RankedCell, JobDetails, AttemptDetails, Artifact),
+        *(Exported, Repeated, Difference, Changed),
+    ],
+)
 def test_the_json_shapes_have_every_key(shape: type) -> None:
     for field in dataclasses.fields(shape):
         assert f"`{field.name}`" in SHAPES
