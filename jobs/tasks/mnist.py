@@ -62,14 +62,17 @@ def unpacked(path: Path) -> bytes:
 def idx(content: bytes, folder: Path, dimensions: int) -> NDArray[np.uint8]:
     """The array in MNIST's own format: 0, 0, 8, dimensions; each size in 4 bytes, the big end first; the bytes."""
     start = 4 + 4 * dimensions
-    shape = np.frombuffer(content[4:start], ">u4").tolist()
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) - start != np.prod(shape):
+    whole = content[:4] == bytes([0, 0, 8, dimensions]) and len(content) >= start
+    shape = np.frombuffer(content[4:start], ">u4").tolist() if whole else []
+    if not whole or len(content) - start != np.prod(shape):
         raise InputError(f"{folder}: a file is damaged. Remove them and `gridyard data get mnist` again")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def model(params: MnistParams, signature: Signature) -> Model:
     """784 pixels through a multilayer perceptron, or convolutions, each halved by max-pooling, and one hidden layer."""
+    if params.batch_norm and params.batch_size == 1:  # rules of params never cross fields
+        raise InputError("batch_norm needs batches of at least two rows; given batch_size 1")
     net = perceptron(params) if params.model == "mlp" else cnn(params)
     networks.initialise(net, params.init)
     return images.model(signature, net)
