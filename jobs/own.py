@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # they import torch
     from jobs.problem import Problem, Signature
 
 # The metrics of each kind, by their names in jobs/metrics.py; the first one ranks, unless `objective` says otherwise.
-KINDS = {"classification": ("accuracy",), "regression": ("mse", "rmse", "mae", "r2")}
+KINDS = {"classification": ("accuracy", "f1"), "regression": ("mse", "rmse", "mae", "r2")}
 
 
 class OwnTask:

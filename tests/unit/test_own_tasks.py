@@ -107,7 +107,7 @@ class TestWhereItIsFound:
         write("my_task")
         described = parameters.describe(catalogue.find("clouds"))
         assert described["summary"] == "Three clouds of points"
-        assert described["metrics"] == ["accuracy", "worst"]
+        assert described["metrics"] == ["accuracy", "f1", "worst"]
         assert described["parameters"][-1]["allowed"] == "a whole number from 1 to 64"
         with pytest.raises(
             SweepFileError, match=r"grid.width\[1\]: was given 0; allowed is a whole number from 1 to 64"
