@@ -90,9 +90,15 @@ def allowed(schema: Schema) -> str:
     if kind in NUMBERS:
         return NUMBERS[kind] + _range(schema)
     if kind == "array":
-        most = f" of at most {schema['maxItems']} values" if "maxItems" in schema else ""
-        return f"a list{most}, each {allowed(schema['items'])}"
+        return f"a list{_count(schema)}, each {allowed(schema['items'])}"
     return {"boolean": "true or false", "null": "null", "string": _text(schema)}.get(str(kind), "a {key: value} object")
+
+
+def _count(schema: Schema) -> str:
+    """Of a list's values."""
+    if "minItems" in schema and "maxItems" in schema:
+        return f" of {schema['minItems']:,} to {schema['maxItems']:,} values"
+    return f" of at most {schema['maxItems']} values" if "maxItems" in schema else ""
 
 
 def _either(words: list[str]) -> str:
@@ -100,7 +106,7 @@ def _either(words: list[str]) -> str:
 
 
 def _text(schema: Schema) -> str:
-    return f"a text of {schema['description']}" if "description" in schema else "a text"
+    return f"a text of {schema['description']}" if "pattern" in schema else "a text"  # which it describes
 
 
 def _range(schema: Schema) -> str:

@@ -41,7 +41,7 @@ class KoGpt2Params(WritingParams):
     top_p: float = Field(0.95, gt=0, le=1, description="draw among the likeliest tokens that together are so likely")
 
 
-class CausalLmParams(TrainingParams, WritingParams):
+class CausalLmParams(WritingParams, TrainingParams):
     data: Name | None = Field(None, description="your text: a file in UTF-8, or a data set of one text")
     fingerprint: str | None = Field(None, description="sha256 of the text; filled in at submission")
     model: Name | None = Field(

@@ -1,4 +1,4 @@
-"""Causal language models of transformers as networks: from tokens (B, T) to logits (B, T, V) of each next token."""
+"""Causal language models of transformers as networks, and their loss."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, PretrainedConfig, PreTrainedModel
 
 from jobs.catalogue.language import CausalLmParams
@@ -21,25 +22,59 @@ from jobs.spec import Json
 # Attention's own dropout draws from torch's stream, whose numbers differ between devices. Its names over the families.
 ATTENTION_DROPOUT = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
 
+MOST_LOGITS = 7_500_000  # made at a time, 30 MB: the allocator of Linux asks the system anew for blocks from 32 MB
+
 
 class Causal(nn.Module):
-    """A causal language model whose state_dict holds weights that it uses twice only once."""
+    """A causal language model. Its state_dict holds weights that it uses twice only once.
+
+    As a network it gives hidden states: the logits of a large vocabulary are by far the largest of its tensors, and its
+    loss (`NextToken`) makes them in parts.
+    """
 
     def __init__(self, lm: PreTrainedModel) -> None:
         super().__init__()
         self.lm = lm
         self.register_state_dict_post_hook(_without_twins)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_with_twins)  # type: ignore[no-untyped-call]
+        self.plain = self._is_plain()
 
     def forward(self, tokens: Tensor) -> Tensor:
         """
         Args:
             tokens: (B, T) of any type of whole numbers.
 
-        Returns: logits (B, T, V); those at t are of the token at t + 1.
+        Returns: (B, T, W) hidden states, of which `head` makes logits; those at t are of the token at t + 1.
         """
+        if not self.plain:
+            return self.logits(tokens)
+        states: Tensor = self.lm.base_model(input_ids=tokens.long(), use_cache=False).last_hidden_state
+        return states
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, T, V)."""
         logits: Tensor = self.lm(input_ids=tokens.long(), use_cache=False).logits
         return logits
+
+    def head(self, states: Tensor) -> Tensor:
+        """What `forward` gave as logits: (…, V)."""
+        if not self.plain:
+            return states
+        logits: Tensor = self.lm.get_output_embeddings()(states)
+        return logits
+
+    def _is_plain(self) -> bool:
+        """Whether the output layer alone makes the logits; some families scale or bound them too."""
+        self.plain, training = True, self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                tokens = torch.zeros(1, 2, dtype=torch.long)
+                return torch.allclose(self.head(self(tokens)), self.logits(tokens), atol=1e-5)
+        except (AttributeError, TypeError):  # it is built in another way
+            return False
+        finally:
+            self.train(training)
 
     @property
     def positions(self) -> int:
@@ -52,6 +87,24 @@ class Causal(nn.Module):
         named = self.named_parameters(remove_duplicate=False)
         pairs = ((name, first.setdefault(id(weight), name)) for name, weight in named)
         return {name: other for name, other in pairs if name != other}
+
+
+class NextToken:
+    """Cross-entropy in nats of each token: what a network gave (B, T, …), (B, T) whole numbers -> (B, T)."""
+
+    def __init__(self, net: Causal, precision: str) -> None:
+        self.net, self.autocast = net, precision == "bfloat16"
+
+    def __call__(self, states: Tensor, targets: Tensor) -> Tensor:
+        rows = max(1, MOST_LOGITS // int(self.net.lm.config.vocab_size))
+        parts = zip(states.flatten(0, 1).split(rows), targets.flatten().long().split(rows), strict=True)
+        return torch.cat([self.part(*part) for part in parts]).view_as(targets)
+
+    def part(self, states: Tensor, targets: Tensor) -> Tensor:
+        """(N, …), (N,) -> (N,)."""
+        with torch.autocast(states.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            logits = self.net.head(states)
+        return functional.cross_entropy(logits.float(), targets, reduction="none")
 
 
 def _without_twins(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:

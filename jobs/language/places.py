@@ -64,16 +64,25 @@ def _from_the_hub(param: str, name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # of many kinds: no network, no such name, no right to it
-        reason = " ".join(str(error).split())[:300]
         raise InputError(
             f'{param} "{name}" is neither a folder in {data.folder().absolute()} nor a data set'
-            f"{did_you_mean(name, OURS)} It could not be had from the Hugging Face hub either: "
-            f"{type(error).__name__}: {reason}. Without network put {_files(param)} into "
-            f"{data.folder().absolute() / name.split('/')[-1]} and give {param}: {name.split('/')[-1]}"
+            f"{did_you_mean(name, OURS)} The Hugging Face hub did not give it: {_why(error)}. Without network put "
+            f"{_files(param)} into {data.folder().absolute() / name} and try again"
         ) from None
     finally:
         if shown:
             enable_progress_bars()
+
+
+def _why(error: Exception) -> str:
+    """In few words."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
+    if isinstance(error, LocalEntryNotFoundError):
+        return "it could not be reached, and its cache on this machine has no such files"
+    if isinstance(error, RepositoryNotFoundError):
+        return "it knows no such name, or does not show it to you"
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _files(param: str) -> str:

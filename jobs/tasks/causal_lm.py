@@ -4,15 +4,13 @@ import hashlib
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from jobs import sources
 from jobs.catalogue.language import CausalLmParams
 from jobs.errors import InputError
 from jobs.language import models, networks, places, prepare_text, texts, tokenizer
 from jobs.language.models import TrainedText
-from jobs.language.networks import Causal
+from jobs.language.networks import Causal, NextToken
 from jobs.language.texts import Part
 from jobs.language.tokenizer import Tokenizer
 from jobs.problem import Problem, Signature, Split
@@ -37,7 +35,7 @@ def build(params: CausalLmParams, seed: int) -> Problem:
     made.writer.begun(prompts, made.settings)  # refuses now what could not be written at the end
     return Problem(
         model=made,
-        loss=next_token,
+        loss=NextToken(net, params.precision),
         train=train,
         val=val,
         test=test,
@@ -99,11 +97,6 @@ def split(part: Part, name: str, context: int) -> Split:
     """One part of the text; row i is its i-th block."""
     inputs, targets = texts.blocks(part, name, context)
     return Split(inputs=inputs, targets=targets, truth=targets, rows=torch.arange(len(inputs)))
-
-
-def next_token(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in nats of each token: (B, T, V), (B, T) whole numbers -> (B, T)."""
-    return functional.cross_entropy(logits.flatten(0, 1), targets.flatten().long(), reduction="none").view_as(targets)
 
 
 def fingerprint(path: Path, tokens: Tokenizer, folder: Path | None) -> str:
