@@ -22,6 +22,7 @@ class Mixed:
     labels: NDArray[Any]  # (N,) class numbers from 0, or values
     target: str
     fingerprint: str  # sha256 of the file
+    unit: str = ""  # of the labels
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -36,12 +37,13 @@ class Mixed:
             classes=self.classes,
             columns=columns,
             target=self.target,
+            unit=self.unit,
             source=self.fingerprint,
             notes=self.notes,
         )
 
 
-def of_set(name: str, file: str, *, target: str, inputs: Sequence[str]) -> tuple[Mixed, Sheet]:
+def of_set(name: str, file: str, *, target: str, unit: str, inputs: Sequence[str]) -> tuple[Mixed, Sheet]:
     """A regression on a CSV of a data set, which is fetched if it is not here; and the file as it was read.
 
     Raises:
@@ -55,6 +57,7 @@ def of_set(name: str, file: str, *, target: str, inputs: Sequence[str]) -> tuple
         inputs=tuple(guessed(sheet, column) for column in inputs),
         labels=guessed(sheet, target).values,
         target=target,
+        unit=unit,
         fingerprint=sources.fingerprint(path),
     )
     return mixed, sheet

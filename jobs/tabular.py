@@ -34,13 +34,15 @@ class Table:
     classes: tuple[str, ...] = ()  # none: regression
     columns: tuple[Column, ...] = ()  # what the features mean, where they are not all plain numbers
     target: str = ""  # name of the labels' column
+    unit: str = ""  # of the labels
     source: str = ""  # sha256 of the file it was read from
     notes: tuple[str, ...] = ()  # what was done to the data that its owner should know
 
     @property
     def signature(self) -> Signature:
         about: Json = {"columns": [column.model_dump(mode="json") for column in self.columns]} if self.columns else {}
-        about |= {"target": self.target} if self.target else {}
+        told = {"target": self.target, "unit": self.unit}
+        about |= {name: text for name, text in told.items() if text}
         shape = (len(self.features),)
         return Signature(input_shape=shape, features=self.features, classes=self.classes, about=about)
 
@@ -155,11 +157,6 @@ def whole(params: MlpParams, signature: Signature, outputs: int, after: nn.Modul
     mixed = bool(signature.about.get("columns"))
     before = Expand(columns_of(signature)) if mixed else Standardise(signature.input_shape)
     return Model(signature, before=before, net=perceptron(params, signature, outputs), after=after)
-
-
-def origins(model: Model) -> list[int]:
-    """The raw column of each input of the network, by its place in `model.features`: those of one belong together."""
-    return model.before.origins if isinstance(model.before, Expand) else list(range(len(model.features)))
 
 
 def perceptron(params: MlpParams, signature: Signature, outputs: int) -> nn.Sequential:

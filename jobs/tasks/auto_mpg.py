@@ -20,7 +20,7 @@ model = tabular.regressor
 @cache
 def cars() -> Mixed:
     """398 rows; the horsepower of 6 is not known."""
-    return mixed.of_set("auto_mpg", "mpg.csv", target="mpg", inputs=FEATURES)[0]
+    return mixed.of_set("auto_mpg", "mpg.csv", target="mpg", unit="miles per gallon", inputs=FEATURES)[0]
 
 
 def build(params: AutoMpgParams, seed: int) -> Problem:

@@ -16,7 +16,9 @@ model = tabular.regressor
 @cache
 def districts() -> Mixed:
     """20,640 rows of 1990; values of 5 and more were cut off."""
-    return mixed.of_set("california_housing", "california_housing.csv", target="MedHouseVal", inputs=FEATURES)[0]
+    return mixed.of_set(
+        "california_housing", "california_housing.csv", target="MedHouseVal", unit="100,000 USD", inputs=FEATURES
+    )[0]
 
 
 def build(params: CaliforniaHousingParams, seed: int) -> Problem:

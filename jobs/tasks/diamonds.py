@@ -19,7 +19,7 @@ SIZES = {"x", "y", "z"}  # in mm
 @cache
 def diamonds() -> tuple[Mixed, NDArray[np.int64]]:
     """53,940 rows, and of each the number of the first one that equals it: 146 are copies."""
-    raw, sheet = mixed.of_set("diamonds", "diamonds.csv", target="price", inputs=FEATURES)
+    raw, sheet = mixed.of_set("diamonds", "diamonds.csv", target="price", unit="USD", inputs=FEATURES)
     groups = sheet.cells.groupby([*FEATURES, "price"], sort=False).ngroup().to_numpy().astype(np.int64)
     flat = np.any([cells.values == 0 for cells in raw.inputs if cells.name in SIZES], axis=0)
     copies = len(groups) - len(np.unique(groups))

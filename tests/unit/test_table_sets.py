@@ -132,4 +132,5 @@ def test_auto_mpg_is_learned_and_its_model_takes_the_rows_of_its_file(
     model = artifact.load(result.best.content)
     rows = columns.read_rows(REAL / "auto-mpg" / "mpg.csv", model.signature)
     assert model(rows.values).shape == (398, 1)
+    assert (model.signature.about["target"], model.signature.about["unit"]) == ("mpg", "miles per gallon")
     assert rows.notes == ("not used: column name",)
