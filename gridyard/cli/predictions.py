@@ -19,8 +19,8 @@ from jobs.errors import InputError
 from jobs.spec import Json
 
 if TYPE_CHECKING:
-    from gridyard.client import Job
     from gridyard.export import Exported
+    from gridyard.job import Job
     from gridyard.repeat import Repeated
     from jobs.problem import Signature
 
@@ -80,6 +80,8 @@ def read(wanted: Wanted, signature: "Signature") -> Iterator[Any]:
     """
     inputs = wanted.inputs
     if signature.kind == "text":
+        if wanted.top is not None:
+            raise InputError("--top: this model writes texts; it has no classes. --top-k chooses among tokens")
         yield prompts(wanted)
         return
     if wanted.prompts is not None:
