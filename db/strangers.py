@@ -13,18 +13,20 @@ from jobs.errors import InputError
 
 
 def metric_of(session: Session, task: str, metric: str | None) -> str:
-    """The metric that ranks a task: this one, else its own objective's, else its newest sweep's.
+    """The metric that ranks a task: this one, else its own objective's, or its newest sweep's where that tells more.
 
     Raises:
         UnknownTask: neither the catalogue nor a sweep has such a task.
         InputError: it is not ranked by this metric.
     """
-    if known := catalogue.get(task):
+    known = catalogue.get(task)
+    if known and not known.prepare:
         default, allowed = known.objective.metric, known.validation_metrics
-    else:
+    else:  # not on this machine; or its metrics depend on the data, and its objective with them
         metrics = select(Sweep.metric).where(Sweep.task == task).order_by(Sweep.id.desc())
-        allowed = list(dict.fromkeys(session.scalars(metrics)))
-        default = allowed[0] if allowed else catalogue.find(task).objective.metric
+        ranked = list(dict.fromkeys(session.scalars(metrics)))
+        default = ranked[0] if ranked else catalogue.find(task).objective.metric
+        allowed = known.validation_metrics if known else ranked
     if metric is not None and metric not in allowed:
         raise InputError(f"task {task!r} is not ranked by {metric!r}; choose one of {', '.join(allowed)}")
     return metric or default

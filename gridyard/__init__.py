@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gridyard.client import Job as Job
-    from gridyard.client import Sweep as Sweep
     from gridyard.client import Yard as Yard
     from gridyard.client import connect as connect
+    from gridyard.job import Job as Job
+    from gridyard.sweep import Sweep as Sweep
 
 __all__ = ["Job", "Sweep", "Yard", "connect"]
 

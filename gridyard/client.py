@@ -1,31 +1,25 @@
 """The Python client: submit sweeps, wait for them, read the leaderboard, load the best model."""
 
-import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from db import emptiness, leaderboard, migrate, queue, results, status, workers
+from db import emptiness, leaderboard, migrate, status, workers
 from db.leaderboard import Ranked, RankedCell
-from db.results import JobDetails
 from db.session import Database
-from db.status import FailedJob, SweepStatus
+from db.status import SweepStatus
+from gridyard.job import Job
+from gridyard.sweep import Sweep
 from jobs import catalogue, settings
 from jobs.catalogue import Task
-from jobs.errors import InputError, NotFound, StoreError
-from jobs.spec import JobSpec, Json
+from jobs.errors import InputError, NotFound
 from scheduler import conditions
 from scheduler.places import Places, Problems
 from scheduler.plain import MAX_INT, plain
 
 if TYPE_CHECKING:
     import pandas
-
-    from gridyard.export import Exported
-    from gridyard.repeat import Repeated
-    from jobs.problem import Model
 
 
 def connect(db: str | None = None, broker: str | None = None, store: str | None = None) -> "Yard":
@@ -58,7 +52,7 @@ class Yard:
         once: bool = False,
         progress: Callable[[int, int], None] | None = None,
         **keys: Any,
-    ) -> "Sweep":
+    ) -> Sweep:
         """Submit a sweep: a sweep file, or its keys such as `task="iris", grid={"lr": [0.01, 0.1]}, seeds=3`.
 
         Args:
@@ -89,7 +83,7 @@ class Yard:
             idle = workers.idle_slots(session).get(queue, 0)
         bell.ring(self.settings, queue, min(idle, jobs))
 
-    def sweep(self, sweep: int) -> "Sweep":
+    def sweep(self, sweep: int) -> Sweep:
         """The sweep of this id.
 
         Raises:
@@ -105,7 +99,7 @@ class Yard:
         with self.database.reading() as session:
             return status.sweeps(session, limit=limit)
 
-    def job(self, job: int) -> "Job":
+    def job(self, job: int) -> Job:
         """The job of this id.
 
         Raises:
@@ -206,208 +200,3 @@ def _plain(where: Mapping[str, Any]) -> Mapping[str, Any]:
     if found := problems.in_order():
         raise InputError("\n".join(f"where {problem}" for problem in found))
     return values
-
-
-class Sweep:
-    """A submitted sweep."""
-
-    def __init__(self, yard: Yard, sweep: int, new: bool = False) -> None:
-        self.yard = yard
-        self.id = sweep
-        self.new = new  # this submit made it
-
-    def __repr__(self) -> str:
-        return f"<Sweep {self.id}>"
-
-    def status(self) -> SweepStatus:
-        """Where it stands: state, jobs per state, best score so far."""
-        with self.yard.database.reading() as session:
-            return status.sweep_status(session, self.id)
-
-    def wait(self, timeout: float | None = None, *, slots: int | None = None) -> SweepStatus:
-        """Wait until every job is final, with a progress bar; failed jobs are counted in the status, not raised.
-
-        Without a broker and without a living worker, this process starts a local one, as `gridyard run` does.
-
-        Args:
-            timeout: seconds.
-            slots: of the local worker; None: as many as GPUs or cores; 0: start none.
-
-        Raises:
-            TimeoutError: some jobs are not final yet.
-        """
-        from gridyard import local, progress
-
-        deadline = None if timeout is None else time.monotonic() + timeout
-        if slots == 0 or not local.is_needed(self):
-            return progress.follow(self.status, deadline=deadline)
-        with local.workers(self, slots) as tend:
-            return progress.follow(self.status, tend=tend, deadline=deadline)
-
-    def leaderboard(
-        self, top: int | None = None, *, by: str = "job", where: Mapping[str, Any] | None = None
-    ) -> "pandas.DataFrame":
-        """Its best jobs, or cells, as a table, best first; see `Yard.ranked`."""
-        return self.yard.leaderboard(top, by=by, sweep=self.id, where=where)
-
-    def ranked(
-        self, top: int | None = None, *, by: str = "job", where: Mapping[str, Any] | None = None
-    ) -> Sequence[Ranked] | Sequence[RankedCell]:
-        """Its best jobs, or cells, best first; see `Yard.ranked`."""
-        return self.yard.ranked(top, by=by, sweep=self.id, where=where)
-
-    def best(self) -> "Job":
-        """Its best job so far.
-
-        Raises:
-            NotFound: no job has succeeded yet.
-        """
-        job = self.status().best_job
-        if job is None:
-            raise NotFound(f"no job of sweep {self.id} has succeeded yet")
-        return Job(self.yard, job)
-
-    def failed(self, limit: int = 10) -> list[FailedJob]:
-        """Its first failed jobs, with their reasons."""
-        with self.yard.database.reading() as session:
-            return status.failed_jobs(session, self.id, limit=limit)
-
-    def cancel(self) -> int:
-        """Stop it; the number of jobs that will not be finished."""
-        return self._change(queue.cancel_sweep)
-
-    def pause(self) -> bool:
-        """Let running jobs finish and start no more, until it is resumed; False when it is not open."""
-        with self.yard.database.writing() as session:
-            return queue.pause_sweep(session, self.id)
-
-    def resume(self) -> int:
-        """Carry a paused or cancelled sweep on; the number of cancelled jobs that are ready again."""
-        return self._change(queue.resume_sweep)
-
-    def retry(self) -> int:
-        """Try its failed jobs again; their number."""
-        return self._change(queue.retry_sweep)
-
-    def _change(self, change: Callable[..., int]) -> int:
-        found = self.status()  # says so when it is not there
-        with self.yard.database.writing() as session:
-            changed = change(session, self.id)
-        self.yard.ring(found.queue, changed)
-        return changed
-
-
-class Job:
-    """One cell with one seed."""
-
-    def __init__(self, yard: Yard, job: int) -> None:
-        self.yard = yard
-        self.id = job
-
-    def __repr__(self) -> str:
-        return f"<Job {self.id}>"
-
-    def details(self) -> JobDetails:
-        """Parameters, state, attempts, history, environment, error, artifacts."""
-        with self.yard.database.reading() as session:
-            return results.job_details(session, self.id)
-
-    def history(self) -> "pandas.DataFrame":
-        """One row per epoch."""
-        import pandas
-
-        return pandas.DataFrame(self.details().history)
-
-    def load(self) -> "Model":
-        """Its best model in eval mode: raw feature rows (a row per sample) to logits of its `classes`, or to values.
-
-        Preprocessing is inside. Rows are a NumPy array or a tensor of any float type.
-
-        Raises:
-            NotFound: the job has not succeeded.
-            StoreError: the file is away, or is not the one that was recorded.
-        """
-        from jobs import artifact
-
-        return artifact.load(self.content())
-
-    def predict(self, given: Any, *, top: int | None = None, **writing: Any) -> list[Json]:
-        """What its best model makes of new inputs: a list of objects, as `gridyard predict --json` writes them.
-
-        Args:
-            given: a table as a file, a DataFrame, or a row or rows as {column: value}; picture files and folders; or
-                a prompt, or several.
-            top: so many likeliest classes; None: all.
-            writing: of a language model: seed, temperature, top_k, top_p, repetition_penalty, max_length.
-
-        Raises:
-            InputError: the input does not fit the model; a picture that cannot be read only has an `error`.
-            NotFound: the job has not succeeded.
-        """
-        from jobs import predict
-
-        return list(predict.predict(self.on_device(), given, top=top, writing=writing))
-
-    def on_device(self) -> "Model":
-        """As `load`, on the device of the settings."""
-        from jobs import devices
-
-        return self.load().to(devices.choose(self.yard.settings.device))
-
-    def export(
-        self, folder: str | PathLike[str], *, formats: Sequence[str] | None = None, force: bool = False
-    ) -> "Exported":
-        """Write its best model for use elsewhere; see `jobs.export.export`."""
-        from gridyard import export
-
-        return export.export(self, Path(folder), formats=formats, force=force)
-
-    def report(self, path: str | PathLike[str]) -> None:
-        """Write a page (.html) that opens without network; errors as `write`."""
-        self.write(report=path)
-
-    def plot(self, path: str | PathLike[str]) -> None:
-        """Write its main plots as one figure (.png, .svg or .pdf); errors as `write`."""
-        self.write(plot=path)
-
-    def write(
-        self, *, report: str | PathLike[str] | None = None, plot: str | PathLike[str] | None = None
-    ) -> list[Path]:
-        """Write a page, a figure, or both with one evaluation of the best model; the files.
-
-        Raises:
-            InputError: a path is none that can be written to, or the job has no epoch yet.
-        """
-        from gridyard.report import write
-
-        return write.of_job(self, report=report, plot=plot)
-
-    def repeat(self, tolerance: float | None = None) -> "Repeated":
-        """Train it again, here, and compare every number with what was recorded; see `gridyard.repeat.repeat`."""
-        from gridyard import repeat
-
-        return repeat.repeat(self, tolerance)
-
-    def spec(self) -> JobSpec:
-        """What its trainer was given."""
-        with self.yard.database.reading() as session:
-            return results.job_spec(session, self.id)
-
-    def content(self) -> bytes:
-        """The safetensors file of its best model.
-
-        Raises:
-            NotFound: the job has not succeeded.
-            StoreError: the file is away, or is not the one that was recorded.
-        """
-        with self.yard.database.reading() as session:
-            best = results.best_model(session, self.id)
-        content = best.content
-        if content is None:
-            from jobs.store import Store
-
-            assert best.path is not None  # the database holds one or the other
-            content = Store(self.yard.settings.store_url).read(best.path)
-        if hashlib.sha256(content).hexdigest() != best.sha256:
-            raise StoreError(f"the best model of job {self.id} is not the file that was recorded; train it again")
-        return content

@@ -12,7 +12,7 @@ from jobs.store import replace
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gridyard.client import Job
+    from gridyard.job import Job
     from jobs.export import Check, Program
     from jobs.problem import Model
     from jobs.spec import JobSpec

@@ -22,7 +22,7 @@ from jobs.errors import DatabaseError, GridyardError
 from jobs.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
-    from gridyard.client import Sweep
+    from gridyard.sweep import Sweep
 
 DEATHS = 5  # so many deaths of the worker …
 DEATHS_SECONDS = 60.0  # … in this time, and we give up

@@ -16,7 +16,7 @@ from jobs.spec import Answer, Assignment, EpochReport, Failure, JobSpec, Json, T
 from jobs.states import JobState
 
 if TYPE_CHECKING:
-    from gridyard.client import Job
+    from gridyard.job import Job
 
 LOOSE = 0.01  # tolerance where another device, another torch or other threads may change the last digits
 EXACT_ON = ("device", "threads", "torch", "numpy", "platform")  # equal on a CPU: equal bit for bit

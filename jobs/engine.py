@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 
 from jobs import artifact, checkpoint, devices, environment, tasks
-from jobs.errors import InputError, UnknownTask
+from jobs.errors import InputError
 from jobs.generation import Generation
 from jobs.problem import Problem
 from jobs.randomness import Purpose, drawn_from
@@ -162,7 +162,7 @@ def guarded(assignment: Assignment, epoch: int, action: Callable[[], T]) -> T | 
     try:
         return action()
     except InputError as wrong:  # the message is for the user, and says all
-        error, again = masked(str(wrong)), isinstance(wrong, UnknownTask)  # which another worker may know
+        error, again = masked(str(wrong)), wrong.elsewhere
     except Exception as raised:  # whatever a task or a library raises must not take the siblings along
         error, again = told(raised), True
     return Failure(job=assignment.spec.job, reason=FailureReason.ERROR, error=error, epoch=epoch, again=again)

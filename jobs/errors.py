@@ -6,7 +6,7 @@
     │   ├── SweepFileError      a sweep file, with every problem and its place
     │   ├── UnknownTask         no such task
     │   ├── UnknownDataSet      no such data set
-    │   ├── DataMissing         a data set is not here and could not be fetched
+    │   ├── DataMissing         data are not here and could not be fetched
     │   ├── Unfit               the user's data, or what was said of them; in jobs/catalogue
     │   ├── Unusable            what was named as a task of the user's own; in jobs/catalogue
     │   └── NotFound            no such sweep or job in this database
@@ -32,13 +32,19 @@ class GridyardError(Exception):
 class InputError(GridyardError):
     """The input is wrong."""
 
+    elsewhere = False  # on another machine it may be right: a job that failed of it is tried again
+
 
 class SettingsError(InputError):
     """A setting is wrong."""
 
+    elsewhere = True
+
 
 class UnknownTask(InputError):
     """There is no such task."""
+
+    elsewhere = True
 
     def __init__(self, name: str, known: Iterable[str], hint: str) -> None:
         """
@@ -58,7 +64,9 @@ class UnknownDataSet(InputError):
 
 
 class DataMissing(InputError):
-    """A data set is not on this machine and could not be fetched."""
+    """Data are not on this machine and could not be fetched."""
+
+    elsewhere = True
 
 
 class NotFound(InputError):

@@ -36,10 +36,19 @@ def generator(seed: int, purpose: Purpose, *parts: int) -> torch.Generator:
 
 
 @contextmanager
-def drawn_from(seed: int, purpose: Purpose, *parts: int) -> Iterator[None]:
-    """Within, torch's global CPU stream, from which layers draw their weights, is seeded; after, it is as before."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(mix(seed, purpose, *parts))
+def drawn_from(seed: int, purpose: Purpose, *parts: int, device: torch.device | None = None) -> Iterator[None]:
+    """Within, torch's global streams, from which layers draw, are seeded; after, they are as before.
+
+    Args:
+        device: a CUDA device whose stream is meant too, beside that of the CPU.
+    """
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    mixed = mix(seed, purpose, *parts)
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(mixed)
+        for one in cuda:
+            with torch.cuda.device(one):
+                torch.cuda.manual_seed(mixed)
         yield
 
 

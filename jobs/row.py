@@ -100,7 +100,7 @@ class Row:
         rows = order(len(self.problem.train), self.spec.seed, epoch).to(self.device)
         keys = dropout_keys(len(self.batches), self.spec.seed, epoch).to(self.device)
         steps = zip(torch.split(rows, self.batches), keys.unbind(), strict=True)
-        with drawn_from(self.spec.seed, Purpose.EPOCH, epoch):
+        with drawn_from(self.spec.seed, Purpose.EPOCH, epoch, device=self.device):
             seen = [self.step(batch, key, number) for number, (batch, key) in enumerate(steps)]
         return self.judge(seen, self.problem.train.truth.index_select(0, rows))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobs import data
 from jobs.catalogue.task import Unfit
-from jobs.errors import InputError
+from jobs.errors import DataMissing, InputError
 
 BLOCK = 1 << 20  # bytes read at a time
 LONG = 64 << 20  # bytes from which a fingerprint takes long enough for a progress bar
@@ -52,7 +52,7 @@ def opened(stored: str) -> Path:
     """The file or folder on this machine.
 
     Raises:
-        InputError: it is not here.
+        DataMissing: it is not here.
     """
     path = data.folder() / stored  # an absolute one stays as it is
     try:
@@ -60,7 +60,7 @@ def opened(stored: str) -> Path:
     except OSError as error:
         raise InputError(f"{path}: cannot be looked at: {error.strerror}") from None
     if not there:
-        raise InputError(f"{path} is not on this machine; put it there, or into the data folder that all workers share")
+        raise DataMissing(f"{path} is not on this machine; put it there, or into the data folder of all workers")
     return path
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from db import queue
-from gridyard.client import Job, Yard
+from gridyard.client import Yard
+from gridyard.job import Job
 from jobs.engine import Options, train
 from jobs.spec import Answer, Assignment, TrainResult
 from jobs.store import Store

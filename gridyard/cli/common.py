@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from gridyard.client import Sweep, Yard
+    from gridyard.client import Yard
+    from gridyard.sweep import Sweep
 
 Db = Annotated[str | None, typer.Option("--db", help="Database URL; default: GRIDYARD_DB, else the embedded one.")]
 Broker = Annotated[str | None, typer.Option("--broker", help="Broker URL; default: GRIDYARD_BROKER, else none.")]

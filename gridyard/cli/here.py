@@ -11,7 +11,7 @@ from jobs.errors import DataMissing, JobsFailed
 
 if TYPE_CHECKING:
     from db.status import SweepStatus
-    from gridyard.client import Sweep
+    from gridyard.sweep import Sweep
     from jobs.settings import Settings
 
 TOP = 10  # rows of the leaderboard at the end

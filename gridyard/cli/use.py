@@ -9,7 +9,7 @@ from gridyard.cli.common import Db, Json, existing, print_json
 from jobs.errors import InputError, JobsFailed
 
 if TYPE_CHECKING:
-    from gridyard.client import Job
+    from gridyard.job import Job
 
 app = typer.Typer()
 BEST = "best:"  # before a sweep's id, in place of a job's

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from gridyard import cli
 from gridyard import export as writing
-from gridyard.client import Job, Yard
+from gridyard.client import Yard
+from gridyard.job import Job
 from jobs import artifact, export
 from jobs.errors import InputError, NotFound
 from jobs.images import problem as images

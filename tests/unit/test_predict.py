@@ -17,7 +17,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from gridyard import cli
-from gridyard.client import Job, Yard
+from gridyard.client import Yard
+from gridyard.job import Job
 from jobs import inputs, predict
 from jobs.errors import InputError
 from jobs.images import problem as images

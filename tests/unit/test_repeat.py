@@ -12,7 +12,8 @@ from sqlalchemy import update
 from db.models import Attempt
 from db.models import Job as JobRow
 from gridyard import repeat
-from gridyard.client import Job, Yard
+from gridyard.client import Yard
+from gridyard.job import Job
 from jobs.errors import InputError, JobsFailed
 from tests.trained import trained, yard_at
 

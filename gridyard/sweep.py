@@ -1,0 +1,105 @@
+"""A submitted sweep, as the Python client shows it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from db import queue, status
+from db.leaderboard import Ranked, RankedCell
+from db.status import FailedJob, SweepStatus
+from gridyard.job import Job
+from jobs.errors import NotFound
+
+if TYPE_CHECKING:
+    import pandas
+
+    from gridyard.client import Yard
+
+
+class Sweep:
+    """A submitted sweep."""
+
+    def __init__(self, yard: "Yard", sweep: int, new: bool = False) -> None:
+        self.yard = yard
+        self.id = sweep
+        self.new = new  # this submit made it
+
+    def __repr__(self) -> str:
+        return f"<Sweep {self.id}>"
+
+    def status(self) -> SweepStatus:
+        """Where it stands: state, jobs per state, best score so far."""
+        with self.yard.database.reading() as session:
+            return status.sweep_status(session, self.id)
+
+    def wait(self, timeout: float | None = None, *, slots: int | None = None) -> SweepStatus:
+        """Wait until every job is final, with a progress bar; failed jobs are counted in the status, not raised.
+
+        Without a broker and without a living worker, this process starts a local one, as `gridyard run` does.
+
+        Args:
+            timeout: seconds.
+            slots: of the local worker; None: as many as GPUs or cores; 0: start none.
+
+        Raises:
+            TimeoutError: some jobs are not final yet.
+        """
+        from gridyard import local, progress
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if slots == 0 or not local.is_needed(self):
+            return progress.follow(self.status, deadline=deadline)
+        with local.workers(self, slots) as tend:
+            return progress.follow(self.status, tend=tend, deadline=deadline)
+
+    def leaderboard(
+        self, top: int | None = None, *, by: str = "job", where: Mapping[str, Any] | None = None
+    ) -> "pandas.DataFrame":
+        """Its best jobs, or cells, as a table, best first; see `Yard.ranked`."""
+        return self.yard.leaderboard(top, by=by, sweep=self.id, where=where)
+
+    def ranked(
+        self, top: int | None = None, *, by: str = "job", where: Mapping[str, Any] | None = None
+    ) -> Sequence[Ranked] | Sequence[RankedCell]:
+        """Its best jobs, or cells, best first; see `Yard.ranked`."""
+        return self.yard.ranked(top, by=by, sweep=self.id, where=where)
+
+    def best(self) -> Job:
+        """Its best job so far.
+
+        Raises:
+            NotFound: no job has succeeded yet.
+        """
+        job = self.status().best_job
+        if job is None:
+            raise NotFound(f"no job of sweep {self.id} has succeeded yet")
+        return Job(self.yard, job)
+
+    def failed(self, limit: int = 10) -> list[FailedJob]:
+        """Its first failed jobs, with their reasons."""
+        with self.yard.database.reading() as session:
+            return status.failed_jobs(session, self.id, limit=limit)
+
+    def cancel(self) -> int:
+        """Stop it; the number of jobs that will not be finished."""
+        return self._change(queue.cancel_sweep)
+
+    def pause(self) -> bool:
+        """Let running jobs finish and start no more, until it is resumed; False when it is not open."""
+        with self.yard.database.writing() as session:
+            return queue.pause_sweep(session, self.id)
+
+    def resume(self) -> int:
+        """Carry a paused or cancelled sweep on; the number of cancelled jobs that are ready again."""
+        return self._change(queue.resume_sweep)
+
+    def retry(self) -> int:
+        """Try its failed jobs again; their number."""
+        return self._change(queue.retry_sweep)
+
+    def _change(self, change: Callable[..., int]) -> int:
+        found = self.status()  # says so when it is not there
+        with self.yard.database.writing() as session:
+            changed = change(session, self.id)
+        self.yard.ring(found.queue, changed)
+        return changed
