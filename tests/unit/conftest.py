@@ -1,6 +1,8 @@
 """Fixtures of the training engine's tests: a job's spec with small defaults, and a training of it in this process."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from jobs.catalogue import find
 from jobs.engine import Options, train
 from jobs.spec import Answer, Assignment, JobSpec, Outcome
 from jobs.store import Store
+from tests.own_tasks import OwnFolder
 
 
 @pytest.fixture
@@ -41,3 +44,13 @@ def train_one(store: Store) -> Callable[..., Outcome]:
         return outcome
 
     return train_it
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnFolder]:
+    """write("my_task", source): a module with a user's own task in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = OwnFolder(tmp_path, monkeypatch)
+    yield folder
+    folder.forget()

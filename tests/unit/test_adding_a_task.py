@@ -1,10 +1,9 @@
 """Every block of code in the guide to a new task does what the guide says."""
 
 import re
-import sys
 import textwrap
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +13,7 @@ from jobs import catalogue, tabular
 from jobs.catalogue import tables
 from jobs.spec import JobSpec, Outcome, TrainResult
 from scheduler.sweep_file import read
+from tests.own_tasks import OwnFolder
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "adding-a-task.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
@@ -23,23 +23,12 @@ ENTRY, FACTS, MODULE = (text for kind, text in BLOCKS if kind == "python" and te
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(write: OwnFolder) -> Path:
     """A user's folder with every file of the guide, all of which are named by the setting."""
-    for name, text in MODULES.items():
-        (tmp_path / name).write_text(text)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("GRIDYARD_TASKS", ",".join(name.removesuffix(".py") for name in MODULES))
-    forget()
-    yield tmp_path
-    forget()
-
-
-def forget() -> None:
-    catalogue.own_tasks.cache_clear()
-    catalogue.tasks.cache_clear()
-    for name in MODULES:
-        sys.modules.pop(name.removesuffix(".py"), None)
+    modules = {name.removesuffix(".py"): text for name, text in MODULES.items()}
+    for name, text in modules.items():
+        write(name, text, named=",".join(modules))
+    return write.path
 
 
 def test_the_guide_has_the_blocks_that_are_tested_here() -> None:
