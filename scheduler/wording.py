@@ -16,6 +16,7 @@ from jobs.errors import did_you_mean
 from scheduler.places import Path
 
 Schema = dict[str, Any]
+MOST_NAMES = 12  # that a table or a sentence has room for
 NUMBERS = {"number": "a number", "integer": "a whole number"}
 
 
@@ -85,7 +86,7 @@ def allowed(schema: Schema) -> str:
     if "anyOf" in schema:
         return _either([word for option in schema["anyOf"] for word in _names(option) or [allowed(option)]])
     if names := _names(schema):
-        return _either(names)
+        return _either(names if len(names) <= MOST_NAMES else [*names[:6], f"one of {len(names) - 6} others"])
     kind = schema.get("type")
     if kind in NUMBERS:
         return NUMBERS[kind] + _range(schema)

@@ -51,12 +51,13 @@ class CatsDogsParams(Augmentation):
     translation: float = Field(0.2, ge=0, le=0.5, description="move by up to ± this part of the side")
 
 
+NETWORKS = list(dict.fromkeys(["cnn", "resnet18", *classifiers.NAMES]))
+
+
 def known(name: str) -> str:
     """A network for `image_folder`."""
-    names = ("cnn", *classifiers.NAMES)
-    if name not in names:
-        hint = did_you_mean(name, names)
-        raise ValueError(f"there is no network {name!r}{hint} Allowed are cnn, resnet18 and torchvision's classifiers")
+    if name not in NETWORKS:
+        raise ValueError(f"there is no network {name!r}{did_you_mean(name, NETWORKS)}")
     return name
 
 
@@ -69,7 +70,9 @@ class ImageFolderParams(Augmentation):
     image_size: int = Field(128, ge=8, le=1024, description="pixels of a side, to which a picture is squeezed")
     gray: bool = Field(False, description="pictures are made gray; else they have colours")
     model: Annotated[str, AfterValidator(known)] = Field(
-        "cnn", description="cnn, resnet18, or any other classifier of torchvision"
+        "cnn",
+        description="cnn, resnet18, or any other classifier of torchvision",
+        json_schema_extra={"enum": [*NETWORKS]},
     )
     pretrained: str | None = Field(
         None, description="of torchvision's: hub for its own weights, or a .safetensors or .pth file; null: none"
