@@ -73,7 +73,8 @@ class DiamondsParams(MlpRegressionParams):
     dropout: Dropout = 0.2
     lr: LearningRate = 0.003
     batch_size: BatchSize = 256
-    log_target: LogTarget = True
+    scheduler: Schedule = CosineScheduler(name="cosine")
+    log_target: LogTarget = False
 
 
 class TableParams(MlpRegressionParams):
