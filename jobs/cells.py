@@ -21,7 +21,12 @@ LARGEST = 1e37  # what float32 holds, with room for a difference
 MOST_WRONG = 0.05  # of a column's cells: so few that are no numbers among numbers are mistakes, more are categories
 MOST_VALUES = 32  # of a category; all others are one together
 
-DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d*),\d+([eE][+-]?\d+)?")
+Mark = Literal["", ".", ","]  # what stands before the decimals; "": nothing tells
+MARKS = {"": "a number", ".": "a number with a decimal point", ",": "a number with a decimal comma"}
+GROUPED = r"[1-9]\d{0,2}(\.\d{3})+"
+DECIMAL_COMMA = re.compile(rf"[+-]?({GROUPED}|\d*),\d+([eE][+-]?\d+)?")
+ANY_COMMA = re.compile(rf"[+-]?({GROUPED}|\d*)(,\d*)?([eE][+-]?\d+)?")
+DECIMAL_POINT = re.compile(rf"[+-]?(?!{GROUPED}$)(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
 THOUSANDS_COMMA = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
 DAY_FORMATS = ("%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y")
@@ -38,6 +43,7 @@ class Cells:
     kind: Literal["number", "category", "date"]
     values: Floats  # (N,) numbers, days since 1970, or places in `names`
     names: tuple[str, ...] = ()  # of a category: every value of the file, sorted
+    decimal: Mark = ""
     format: str = ""
 
     def column(self, training: NDArray[np.int64], *, drop_first: bool = False) -> Column:
@@ -45,6 +51,7 @@ class Cells:
         values = self.values[training]
         present = values[~np.isnan(values)]
         facts: dict[str, object] = {"name": self.name, "kind": self.kind, "missing": len(present) < len(values)}
+        facts["decimal"] = self.decimal
         if self.kind == "date":
             facts |= {"format": self.format, "clock": bool((present % 1).any())}
         if self.kind == "category":
@@ -71,11 +78,13 @@ def guessed(sheet: Sheet, name: str) -> Cells:
         InputError: nearly all of its cells are numbers, or dates, and some are not; the message names the first.
     """
     series = sheet.cells[name]
-    values, wrong = numbers(series, sheet.separator)
+    decimal = decimal_mark(series, sheet.separator)
+    values, wrong = numbers(series, sheet.separator, decimal)
     present = np.count_nonzero(~np.isnan(values) | wrong)
-    if wrong.sum() <= MOST_WRONG * present:
-        _refuse(wrong, sheet, name, "a number")
-        return Cells(name=name, kind="number", values=values)
+    mixed = _of_other_mark(series, wrong, sheet.separator, decimal)
+    if np.count_nonzero(wrong & ~mixed) <= MOST_WRONG * present:
+        _refuse(wrong, sheet, name, MARKS[decimal] if mixed.any() else "a number")
+        return Cells(name=name, kind="number", values=values, decimal=decimal)
     form, days, wrong = _dates(series)
     if form is not None:
         _refuse(wrong, sheet, name, "a date")
@@ -84,7 +93,7 @@ def guessed(sheet: Sheet, name: str) -> Cells:
 
 
 def as_told(sheet: Sheet, column: Column) -> Cells:
-    """A column read as its description says.
+    """A column read as its description says, whatever other rows there are.
 
     Raises:
         InputError: a cell is no number, or no date; the message names it.
@@ -93,10 +102,13 @@ def as_told(sheet: Sheet, column: Column) -> Cells:
     if column.kind == "category":
         return categories(series, name)
     by_number = column.kind == "number"
-    values, wrong = numbers(series, sheet.separator) if by_number else dates(series, column.format)
+    if by_number:
+        values, wrong = numbers(series, sheet.separator, column.decimal)
+    else:
+        values, wrong = dates(series, column.format)
     first = int(np.argmax(wrong))
     if wrong.any():
-        allowed = "a number" if by_number else f"a date such as {_example(column.format)}"
+        allowed = MARKS[column.decimal] if by_number else f"a date such as {_example(column.format)}"
         raise InputError(
             f'{sheet.row(first)}: column "{name}" holds {_shown(series.iloc[first])}; allowed is {allowed}'
         )
@@ -129,26 +141,58 @@ def words(series: pd.Series, missing: set[str]) -> tuple[pd.Series, Mask]:
     return texts, absent.to_numpy(bool)
 
 
-def numbers(series: pd.Series, separator: str = "") -> tuple[Floats, Mask]:
-    """Numbers, NaN where missing or wrong; and which cells are wrong: not missing, and no finite number."""
-    if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series):
+def _is_numeric(series: pd.Series) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series))
+
+
+def decimal_mark(series: pd.Series, separator: str) -> Mark:
+    """A comma where a file separated by semicolons or tabs has more decimal commas than decimal points."""
+    if _is_numeric(series):
+        return ""
+    texts, _ = words(series, NO_NUMBER)
+    if separator in (";", "\t"):
+        commas, points = (np.count_nonzero(_match(texts, shape)) for shape in (DECIMAL_COMMA, DECIMAL_POINT))
+        if commas and commas >= points:
+            return ","
+    telling = "[.,]" if separator == "," else "[.]"  # between commas, a comma in a number is one of thousands
+    return "." if texts.str.contains(telling).fillna(False).any() else ""
+
+
+def _of_other_mark(series: pd.Series, wrong: Mask, separator: str, decimal: Mark) -> Mask:
+    """The wrong cells that would be numbers by the other mark. Between commas, 1,2 is rather a list."""
+    if separator not in (";", "\t") or not wrong.any():
+        return np.zeros_like(wrong)
+    texts, _ = words(series, NO_NUMBER)
+    return wrong & _match(texts, DECIMAL_POINT if decimal == "," else DECIMAL_COMMA)
+
+
+def _match(texts: pd.Series, shape: re.Pattern[str]) -> Mask:
+    return texts.str.fullmatch(shape).fillna(False).to_numpy(bool)
+
+
+def numbers(series: pd.Series, separator: str = "", decimal: Mark = "") -> tuple[Floats, Mask]:
+    """Numbers, NaN where missing or wrong; and which cells are wrong: not missing, and no finite number.
+
+    decimal: the mark before decimals, where it is known.
+    """
+    if _is_numeric(series):
         values = series.to_numpy(np.float64, na_value=np.nan)
         wrong = np.abs(values) > LARGEST
     else:
         texts, missing = words(series, NO_NUMBER)
-        values = pd.to_numeric(_without_commas(texts, separator), errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        plain = _without_commas(texts, separator, decimal or decimal_mark(series, separator))
+        values = pd.to_numeric(plain, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         wrong = ~missing & ~(np.abs(values) <= LARGEST)
         values = np.where(missing, np.nan, values)
     return np.where(wrong, np.nan, values), wrong
 
 
-def _without_commas(texts: pd.Series, separator: str) -> pd.Series:
-    """1.234,5 of a file separated by semicolons or tabs, 1,234.5 of one separated by commas: as 1234.5."""
-    if separator in (";", "\t") and texts.str.fullmatch(DECIMAL_COMMA).any():
-        return texts.str.replace(".", "").str.replace(",", ".")
+def _without_commas(texts: pd.Series, separator: str, decimal: Mark) -> pd.Series:
+    """1.234,5 where the comma is decimal, 1,234.5 of a file separated by commas: as 1234.5; 2.5 beside 1,5 is none."""
+    if decimal == ",":
+        return texts.str.replace(".", "").str.replace(",", ".").where(_match(texts, ANY_COMMA))
     if separator == ",":
-        grouped = texts.str.fullmatch(THOUSANDS_COMMA).fillna(False).astype(bool)
-        return texts.where(~grouped, texts.str.replace(",", ""))
+        return texts.where(~_match(texts, THOUSANDS_COMMA), texts.str.replace(",", ""))
     return texts
 
 
@@ -158,7 +202,7 @@ def _dates(series: pd.Series) -> tuple[str | None, Floats, Mask]:
     nothing = np.empty(0), np.empty(0, bool)
     if pd.api.types.is_datetime64_any_dtype(series):
         return "", *dates(series, "")
-    shaped = texts.str.fullmatch(DATE).fillna(False).to_numpy(bool)
+    shaped = _match(texts, DATE)
     most = MOST_WRONG * np.count_nonzero(~missing)
     if np.count_nonzero(~missing & ~shaped) > most:
         return None, *nothing

@@ -22,6 +22,7 @@ class Column(BaseModel):
     values: tuple[str, ...] = ()  # of a category, as the training rows have them, in the order of their codes
     other: bool = False  # rare values of a category were left out, and are one together
     drop_first: bool = False  # the first value has no input of its own: all others 0 says it
+    decimal: Literal["", ".", ","] = ""  # of a number, what stands before its decimals; "": no cell told
     format: str = ""  # of a date written as text, as pandas.to_datetime takes it
     clock: bool = Field(False, description="dates come with a time of day")
 

@@ -81,6 +81,27 @@ class TestKinds:
         assert wrong.tolist() == [value is None]
         assert value is None or values.tolist() == [value]
 
+    def test_a_decimal_comma_leaves_the_points_of_other_cells_what_they_are(self) -> None:
+        column = pd.Series(["1,5", "1.234", "2.5", "0.250", "1.234,5", "7"], dtype="str")
+        values, wrong = numbers(column, ";", ",")
+        assert wrong.tolist() == [False, False, True, True, False, False]
+        assert values[~wrong].tolist() == [1.5, 1234.0, 1234.5, 7.0]
+
+    @pytest.mark.parametrize(
+        ("cells", "message"),
+        [
+            (["2.5", "0.25", "1,5", "12.5"], 'row 4: column "a" holds "1,5" where all others hold a number with a dec'),
+            (["2,5", "0,25", "1.5", "12,5"], 'row 4: column "a" holds "1.5" where .* number with a decimal comma'),
+            (["2,5", "0,25", "1.5", "12.5"], 'row 4: column "a" holds "1.5", and 1 more such cells, where'),
+        ],
+    )
+    def test_decimal_commas_beside_decimal_points_are_refused(
+        self, tmp_path: Path, cells: list[str], message: str
+    ) -> None:
+        (tmp_path / "data.csv").write_text("a;b\n" + "".join(f"{cell};x\n" for cell in cells))
+        with pytest.raises(InputError, match=message):
+            guessed(sheets.read(tmp_path / "data.csv"), "a")
+
     @pytest.mark.parametrize("wrong", ["abc", "inf", "1e999", "1_000"])
     def test_one_cell_among_numbers_that_is_none_is_named(self, wrong: str) -> None:
         sheet = sheet_of(age=[str(age) for age in range(30)] + [wrong])
@@ -237,6 +258,29 @@ class TestReadRows:
         frame = pd.DataFrame({"city": ["Wien", None], "day": [None, "02.01.1970"], "age": [None, 2]})
         found = columns.read_rows(frame, SIGNATURE)
         assert np.array_equal(found.values, [[np.nan, -1, np.nan], [2, np.nan, 1]], equal_nan=True)
+
+    @pytest.mark.parametrize(
+        ("trained", "asked", "value"),
+        [
+            (["1.234", "2,5"], "1.234", 1234.0),  # alone, it would be 1.234
+            (["0.234", "2.5"], "1.234", 1.234),
+            (["1", "2"], "2,5", 2.5),  # training could not tell
+            (["0.234", "2.5"], "2,5", None),
+            (["1.234", "2,5"], "2.5", None),
+        ],
+    )
+    def test_a_number_means_what_it_meant_in_training(
+        self, tmp_path: Path, trained: list[str], asked: str, value: float | None
+    ) -> None:
+        (tmp_path / "trained.csv").write_text("a;b\n" + "".join(f"{cell};x\n" for cell in trained))
+        (tmp_path / "asked.csv").write_text(f"a;b\n{asked};x\n")
+        column = guessed(sheets.read(tmp_path / "trained.csv"), "a").column(np.array([0, 1]))
+        signature = Signature(input_shape=(1,), features=("a",), about={"columns": [column.model_dump(mode="json")]})
+        if value is None:
+            with pytest.raises(InputError, match=f'row 2: column "a" holds "{asked}"; allowed is a number with a dec'):
+                columns.read_rows(tmp_path / "asked.csv", signature)
+        else:
+            assert columns.read_rows(tmp_path / "asked.csv", signature).values.tolist() == [[value]]
 
     @pytest.mark.parametrize(
         ("text", "message"),
