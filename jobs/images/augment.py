@@ -33,7 +33,7 @@ def affine(params: Augmentation, count: int, draws: torch.Generator) -> Tensor:
     """
     turn, across, down, side = (2 * torch.rand(4, count, generator=draws) - 1).unbind()
     angle = turn * math.radians(params.rotation)
-    mirror = side.sign() if params.flip else torch.ones(count)
+    mirror = torch.where(side < 0, -1.0, 1.0) if params.flip else torch.ones(count)  # sign() of a draw of 0 is 0
     moves = 2 * params.translation * torch.stack([across, down])  # grid_sample's side is 2
     first = torch.stack([angle.cos() * mirror, -angle.sin() * mirror, moves[0]])
     second = torch.stack([angle.sin(), angle.cos(), moves[1]])

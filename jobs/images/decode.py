@@ -1,6 +1,8 @@
 """From picture files to pixels: every mode to RGB or gray, one size, decoded once for all trainers of a machine."""
 
 import os
+import struct
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -9,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from jobs import data
@@ -17,6 +19,16 @@ from jobs.errors import InputError
 
 Pixels = NDArray[np.uint8]
 VERSION = 1  # of the decoding; another makes other pixels, so other files
+TURNS = {  # by EXIF's number of how the camera was held
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
 DEEP = ("I", "I;16", "I;16B", "I;16L", "F")  # Pillow's modes of more than 8 bits
 
 
@@ -70,16 +82,28 @@ def load(source: Path | bytes, channels: int, at_least: int | None = None) -> Im
             refuse_bomb(opened)
             if at_least is not None:
                 opened.draft("RGB", (2 * at_least, 2 * at_least))
-            upright = ImageOps.exif_transpose(opened)
-            return plain(upright, "L" if channels == 1 else "RGB")
+            opened.load()
+            return plain(upright(opened), "L" if channels == 1 else "RGB")
     except FileNotFoundError:
         raise InputError(f"{shown}: there is no such file") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{shown}: {error}. Make the picture smaller") from None
     except UnidentifiedImageError:
         raise InputError(f"{shown}: this is no picture that can be read; replace or remove it") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:  # Pillow's, by kind of damage
+    except DAMAGE as error:
         raise InputError(f"{shown}: the picture is damaged ({error}); replace or remove it") from None
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says, as far as that can be read: a damaged one says nothing of the pixels.
+
+    Not by Pillow's `exif_transpose`, which writes the other fields anew and fails where one of them is damaged.
+    """
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # its reader raises whatever it meets
+        turn = None
+    return image.copy() if turn is None else image.transpose(turn)  # which the closed file takes nothing from
 
 
 def refuse_bomb(image: Image.Image) -> None:

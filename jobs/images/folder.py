@@ -127,7 +127,7 @@ def notes(root: Path, classes: tuple[str, ...], found: list[tuple[str, str, Path
     others = [file for file in root.rglob("*") if file.is_file() and file not in used and not file.name.startswith(".")]
     if others:
         some = listed([file.relative_to(root).as_posix() for file in sorted(others)[:3]])
-        said.append(f"{len(others)} files are no pictures in a class's folder and were left out, such as {some}")
+        said.append(f"files left out, as they are no pictures in a class's folder: {len(others)}, such as {some}")
     return tuple(said)
 
 
@@ -141,8 +141,8 @@ def kind_of(file: Path) -> str:
         with warnings.catch_warnings(), Image.open(file) as image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # decoding refuses it
             if getattr(image, "n_frames", 1) > 1:
-                return "animations: their first frame is used"
-            return "" if image.mode in ("RGB", "L") else f"pictures of mode {image.mode}: converted"
+                return "animations, of which the first frame is used"
+            return "" if image.mode in ("RGB", "L") else f"pictures of mode {image.mode}, which were converted"
     except Image.DecompressionBombError as error:
         raise Unfit("data", f"{file}: {error}. Make the picture smaller, or remove it") from None
     except UnidentifiedImageError:

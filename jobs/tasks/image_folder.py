@@ -33,7 +33,7 @@ def album(root: Path, fingerprint: str, size: int, channels: int) -> tuple[Pictu
     """All pictures of the folder, and the part of each that the folders give."""
     found = listing(root)
     kinds = Counter(kind for file in found.files if (kind := kind_of(file)))
-    converted = [f"{count} {kind}" for kind, count in sorted(kinds.items())]
+    converted = [f"{kind}: {count}" for kind, count in sorted(kinds.items())]
     pictures = Pictures(
         pixels=decoded("image_folder", fingerprint, found.files, size, channels),
         labels=np.array(found.labels, np.int64),

@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import math
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -55,7 +57,7 @@ def unpacked(path: Path) -> bytes:
     packed = path.with_name(f"{path.name}.gz")
     try:
         return path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{packed}: cannot be read: {error}. Remove it and `gridyard data get mnist` again") from None
 
 
@@ -64,7 +66,7 @@ def idx(content: bytes, folder: Path, dimensions: int) -> NDArray[np.uint8]:
     start = 4 + 4 * dimensions
     whole = content[:4] == bytes([0, 0, 8, dimensions]) and len(content) >= start
     shape = np.frombuffer(content[4:start], ">u4").tolist() if whole else []
-    if not whole or len(content) - start != np.prod(shape):
+    if not whole or len(content) - start != math.prod(shape):
         raise InputError(f"{folder}: a file is damaged. Remove them and `gridyard data get mnist` again")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 

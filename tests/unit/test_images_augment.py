@@ -56,6 +56,15 @@ def test_a_flip_mirrors_left_to_right_about_half_of_the_pictures() -> None:
     assert 70 <= sum(mirrored) <= 130
 
 
+def test_a_draw_in_the_very_middle_makes_no_picture_a_smear() -> None:
+    middle = 13741  # one of few seeds with a draw of exactly one half among these
+    assert (torch.rand(4, 1000, generator=draws(middle))[3] == 0.5).any()
+
+    matrices = affine(Augmentation(flip=True), 1000, draws(middle))
+
+    assert set(matrices[:, 0, 0].tolist()) == {-1.0, 1.0}
+
+
 def test_a_rotation_is_about_the_centre() -> None:
     matrix = turned(90).view(1, 2, 3)
 

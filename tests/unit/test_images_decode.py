@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from jobs.errors import InputError
 from jobs.images.decode import decoded, load, squeezed
@@ -61,6 +61,39 @@ def test_a_photo_taken_with_the_camera_turned_is_put_upright() -> None:
 
     assert upright.size == (2, 4)
     assert upright.getpixel((1, 0)) == RED
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_all_ways_to_hold_a_camera_are_read_as_pillow_reads_them(turn: int) -> None:
+    image = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40)
+    exif = image.getexif()
+    exif[ExifTags.Base.Orientation] = turn
+
+    given = content(image, exif=exif)
+
+    with Image.open(BytesIO(given)) as opened:
+        right = ImageOps.exif_transpose(opened)
+    found = load(given, channels=1)
+    assert (found.size, found.tobytes()) == (right.size, right.tobytes())
+
+
+def with_maker(turn: int, at: int, value: int) -> bytes:
+    """A JPEG of 16 x 8 pixels whose EXIF names the camera's maker, with one byte of the EXIF exchanged."""
+    image = Image.new("RGB", (16, 8), RED)
+    exif = image.getexif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = turn, "maker"
+    given = bytearray(content(image, "jpeg", exif=exif))
+    given[given.index(b"Exif") + at] = value
+    return bytes(given)
+
+
+@pytest.mark.parametrize(("at", "value"), [(17, 0), (17, 26), (17, 84)])  # the kind of the field
+def test_a_photo_is_put_upright_though_other_fields_of_its_exif_are_damaged(at: int, value: int) -> None:
+    assert load(with_maker(6, at, value), channels=3).size == (8, 16)
+
+
+def test_a_photo_whose_exif_cannot_be_read_is_taken_as_it_lies() -> None:
+    assert load(with_maker(6, 6, 0), channels=3).size == (16, 8)
 
 
 def test_of_an_animation_the_first_frame_is_taken() -> None:

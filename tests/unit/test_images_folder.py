@@ -86,7 +86,9 @@ class TestPrepare:
         assert found.classes == ("columns", "rows")
         assert found.labels == (0,) * 4 + (1,) * 3
         assert found.notes[0] == "pictures of each class: columns 4, rows 3"
-        assert found.notes[1] == "1 files are no pictures in a class's folder and were left out, such as rows/Thumbs.db"
+        assert (
+            found.notes[1] == "files left out, as they are no pictures in a class's folder: 1, such as rows/Thumbs.db"
+        )
 
     @pytest.mark.parametrize(
         ("counts", "message"),
@@ -252,8 +254,8 @@ class TestTraining:
 
         notes = built(make_spec("image_folder", data=str(root), image_size=16)).notes
 
-        assert "1 pictures of mode CMYK: converted" in notes
-        assert "1 animations: their first frame is used" in notes
+        assert "pictures of mode CMYK, which were converted: 1" in notes
+        assert "animations, of which the first frame is used: 1" in notes
 
 
 class TestClassifiers:

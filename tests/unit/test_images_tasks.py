@@ -16,6 +16,8 @@ from jobs.images.problem import Feed, cut, shares
 from jobs.problem import Signature
 from jobs.tasks import cats_dogs, mnist
 
+PACKED = gzip.compress(b"x" * 999)  # its head is 10 bytes long
+IDX = b"\0\0\x08\x01"  # how a file in MNIST's own format with one dimension begins
 REAL = Path(os.environ.get("GRIDYARD_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 
 
@@ -103,15 +105,16 @@ def test_groups_are_cut_at_their_own_places() -> None:
 
 
 class TestFiles:
-    def test_a_damaged_file_of_mnist_is_named_with_what_to_do(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("packed", [PACKED[:20], PACKED[:10] + b"\xff" + PACKED[11:], PACKED[10:]])
+    def test_a_damaged_file_of_mnist_is_named_with_what_to_do(self, tmp_path: Path, packed: bytes) -> None:
         raw = tmp_path / "MNIST" / "raw"
         raw.mkdir(parents=True)
-        (raw / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"x" * 999)[:20])
+        (raw / "train-images-idx3-ubyte.gz").write_bytes(packed)
 
         with pytest.raises(InputError, match=r"train-images-idx3-ubyte\.gz: cannot be read.*gridyard data get mnist"):
             mnist.digits(tmp_path)
 
-    @pytest.mark.parametrize("content", [b"", b"\0\0\x08\x01\0\0\0\x05abc", b"\0\0\x08\x02\0\0\0\x03abc"])
+    @pytest.mark.parametrize("content", [b"", IDX, IDX + b"\0\0", IDX + b"\0\0\0\x05abc", b"\0\0\x08\x02\0\0\0\x03abc"])
     def test_what_is_not_in_mnists_format_is_refused(self, tmp_path: Path, content: bytes) -> None:
         with pytest.raises(InputError, match="a file is damaged"):
             mnist.idx(content, tmp_path, 1)
