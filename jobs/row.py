@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from jobs import optimizers
 from jobs.catalogue import find
 from jobs.layers import dropouts
+from jobs.memory import Returner
 from jobs.metrics import METRICS, OF_LOSS
 from jobs.params import TrainingParams
 from jobs.problem import Problem, Split
@@ -60,6 +61,7 @@ class Row:
         self.best: Best | None = None
         self.history: list[EpochReport] = []
         self.resumed_from = 0
+        self.memory = Returner()
         self.saved_at = time.monotonic()  # when `last` was written, or tried, by this process
         self.saving_seconds = 0.0  # how long the last writing of `last` took
         self.warned_at = -math.inf  # when it was last warned that it could not be written
@@ -121,6 +123,7 @@ class Row:
         with torch.no_grad():
             self.optimizer.step()
         self.lr.after_step()
+        self.memory.tick()
         return Seen(seen.losses.detach(), seen.outputs.detach())
 
     def look(self, inputs: Tensor, targets: Tensor) -> Seen:
