@@ -21,9 +21,9 @@ WRONG = {
     ),
     "unknown task": (
         "task: irs\n",
-        ['line 1, column 7, task: there is no task "irs"; did you mean "iris"? Tasks: breast_cancer, digits, iris'],
+        ['line 1, column 7, task: there is no task "irs"; did you mean "iris"? Tasks: auto_mpg, breast_cancer, '],
     ),
-    "no task": ("epochs: 3\n", ["task: is missing; allowed is a text. Tasks: breast_cancer, "]),
+    "no task": ("epochs: 3\n", ["task: is missing; allowed is a text. Tasks: auto_mpg, breast_cancer, "]),
     "unknown parameter": (
         "task: iris\ngrid:\n  lrr: [0.1]\n",
         ['line 3, column 3, grid.lrr: task iris has no parameter "lrr"; did you mean "lr"? Allowed: lr, optimizer'],
