@@ -97,7 +97,7 @@ class NextToken:
 
     def __call__(self, states: Tensor, targets: Tensor) -> Tensor:
         rows = max(1, MOST_LOGITS // int(self.net.lm.config.vocab_size))
-        parts = zip(states.flatten(0, 1).split(rows), targets.flatten().long().split(rows), strict=True)
+        parts = zip(torch.split(states.flatten(0, 1), rows), torch.split(targets.flatten().long(), rows), strict=True)
         return torch.cat([self.part(*part) for part in parts]).view_as(targets)
 
     def part(self, states: Tensor, targets: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def build(params: CausalLmParams, seed: int) -> Problem:
     made = trainable(net, tokens, folder, special, params)
     parts = texts.tokenised(path, params.fingerprint or sources.fingerprint(path), tokens)
     train, val, test = (split(part, name, params.context) for name, part in parts.items())
-    prompts = params.prompts or [tokens.text(parts["val"].tokens[:SHORT_PROMPT].tolist())]
+    prompts = params.prompts or [beginning(parts["val"], tokens, made.settings.max_length)]
     made.writer.begun(prompts, made.settings)  # refuses now what could not be written at the end
     return Problem(
         model=made,
@@ -91,6 +91,11 @@ def trainable(
 def within(params: CausalLmParams, net: Causal) -> CausalLmParams:
     """The parameters, with a max_length that the network can see."""
     return params.model_copy(update={"max_length": min(params.max_length, net.positions)})
+
+
+def beginning(part: Part, tokens: Tokenizer, max_length: int) -> str:
+    """The first words of a part: some tokens, at most half of a text."""
+    return tokens.text(part.tokens[: min(SHORT_PROMPT, max_length // 2)].tolist())
 
 
 def split(part: Part, name: str, context: int) -> Split:
