@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from gridyard.report.drawing import BEST, COLORS, Panel, legend, logarithmic, shown
+import numpy as np
+
+from gridyard.report.drawing import BEST, COLORS, Panel, count_axis, legend, logarithmic, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,20 +14,25 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 20  # in a confusion matrix
 MOST_CURVES = 6  # in one plot
+RARE = 20  # times as many right as wrong rows
 RIGHT, WRONG = COLORS[2], COLORS[3]
 
 
-def panels(tested: "Tested", found: "Classification") -> list[Panel]:
+def panels(found: "Classification") -> list[Panel]:
     made = [_confusion(found)] if len(found.classes) <= MOST_CLASSES else []
     made += [_roc(found)] if any(one.roc_auc is not None for one in found.classes) else []
-    made += [_calibration(found), _confidence(found)]
-    return [*made, _pictures(tested, found)] if tested.pictures else made
+    return [*made, _calibration(found), _confidence(found)]
+
+
+def pictures(tested: "Tested", found: "Classification") -> list[Panel]:
+    """The most confident mistakes, for a figure: a page has them as pictures of their own."""
+    return [_pictures(tested, found)] if tested.pictures else []
 
 
 def _confusion(found: "Classification") -> Panel:
     names = [shown(one.name) for one in found.classes]
     across = max(map(len, names)) > 3 and len(names) > 3  # names that would touch each other stand upright
-    side = max(2.6, 0.42 * len(names))
+    side = max(2.6, 0.46 * len(names))
     label = 0.09 * max(map(len, names))  # inches that the longest name takes
 
     def draw(axes: "Axes") -> None:
@@ -36,7 +43,7 @@ def _confusion(found: "Classification") -> Panel:
             if counts[row, column]:
                 color = "white" if shares[row, column] > 0.55 else None
                 text = f"{counts[row, column]}"
-                size = 9 if len(text) < 4 or len(names) <= 4 else 7
+                size = 9 if len(text) < 4 or len(names) <= 4 else 7.5
                 axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, color=color)
         centres = [number + 0.5 for number in range(len(names))]
         axes.set_xticks(centres, names, rotation=90 if across else 0)
@@ -116,14 +123,17 @@ def _bins(bins: "list[ConfidenceBin]") -> str:
 
 
 def _confidence(found: "Classification") -> Panel:
+    edges = [number / 20 for number in range(21)]
+    right, wrong = (np.histogram(found.confidence[rows], edges)[0].max() for rows in (found.right, ~found.right))
+
     def draw(axes: "Axes") -> None:
-        edges = [number / 20 for number in range(21)]
         parts = {"right": (found.confidence[found.right], RIGHT), "wrong": (found.confidence[~found.right], WRONG)}
         for name, (values, color) in parts.items():
             label = f"{name}: {len(values):,}"
             axes.hist(values, edges, histtype="stepfilled", color=color, alpha=0.3)
             axes.hist(values, edges, histtype="step", color=color, lw=1.4, label=label)
-        if len(found.right) > 200:  # few wrong among many right ones would not be seen
+        count_axis(axes)
+        if 0 < RARE * wrong < right:  # few wrong among many right ones would not be seen
             logarithmic(axes)
             axes.set_ylim(bottom=0.7)
         axes.set(xlabel="confidence: probability of the predicted class", ylabel="rows of the test part")
@@ -134,7 +144,6 @@ def _confidence(found: "Classification") -> Panel:
 
 
 def _pictures(tested: "Tested", found: "Classification") -> Panel:
-    """The most confident mistakes, for a figure; a page has them as pictures of their own."""
     mistakes = found.mistakes[:8]
 
     def draw(axes: "Axes") -> None:

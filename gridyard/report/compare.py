@@ -57,6 +57,8 @@ class Comparison:
     @property
     def labels(self) -> list[str]:
         """job 3: lr=0.01, seed=1"""
+        if len({one.task for one in self.jobs}) > 1:  # then most parameters differ
+            return [f"job {one.job}: {one.task}" for one in self.jobs]
         seeds = len({one.seed for one in self.jobs}) > 1
         return [_label(one, with_seed=seeds) for one in self.jobs]
 
@@ -120,8 +122,8 @@ def rows(found: Comparison) -> list[tuple[str, list[str]]]:
         made += [("score", ranked), ("score is", [f"{one.metric} ({one.mode})" for one in jobs])]
     made += [(name, [number(one.metrics.get(name)) for one in jobs]) for name in _metric_names(jobs)]
     made += [(name.replace("_", " "), [facts.whole(getattr(one, name)) for one in jobs]) for name in COUNTS]
-    made.append(("training time", [facts.seconds(one.seconds) for one in jobs]))
-    return made
+    made.append(("time", [facts.seconds(one.seconds) for one in jobs]))
+    return [(name, values) for name, values in made if set(values) != {"–"}]
 
 
 COUNTS = ("best_epoch", "epochs", "parameters")

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 WIDE = 30.0  # a ratio of the largest to the smallest value from which an axis is logarithmic
 FEW = 12  # epochs up to which each is marked by a point
-NAMES = {"loss": "Loss", "accuracy": "Accuracy", "mse": "MSE", "rmse": "RMSE", "mae": "MAE", "r2": "R²"}
+NAMES = {  # others as they are: balanced_accuracy is Balanced accuracy
+    "mse": "MSE",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "roc_auc": "ROC-AUC",
+}
 
 
 def panels(history: Sequence[Json], best_epoch: int | None, units: dict[str, str]) -> list[Panel]:

@@ -1,6 +1,7 @@
 """How figures look and where they go: panels of matplotlib, as SVG inside a page or as a file. No global state."""
 
 import io
+import logging
 import re
 import textwrap
 import unicodedata
@@ -8,6 +9,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,8 +31,12 @@ LONGEST = 22  # columns of a class's or a feature's name on a plot
 # Families with Korean that systems come with; matplotlib knows the first face of a Noto collection only, the Japanese.
 KOREAN = (
     *("Noto Sans KR", "Noto Sans CJK KR", "Noto Sans CJK JP", "NanumGothic", "NanumBarunGothic", "Malgun Gothic"),
-    *("Apple SD Gothic Neo", "AppleGothic", "UnDotum", "Baekmuk Gulim", "Arial Unicode MS"),
+    *("Apple SD Gothic Neo", "AppleGothic", "UnDotum", "Arial Unicode MS"),
 )
+KOREAN_FILES = {  # the files of the same, without "-Regular"
+    *("notosanskr", "notosanscjk", "notosanscjkkr", "notosanscjkjp", "nanumgothic", "nanumbarungothic", "malgun"),
+    *("applesdgothicneo", "applegothic", "undotum", "arial unicode"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +132,9 @@ def saved(figure: "Figure", extension: str, *, transparent: bool) -> bytes:
 def styled(*, fonts_of_reader: bool) -> Iterator[None]:
     """Within, matplotlib draws in our style; names of users are never read as formulas."""
     import matplotlib
-    from matplotlib.font_manager import fontManager
 
-    known = set(fontManager.get_font_names())
     style: Any = {
-        "font.family": ["DejaVu Sans", *(name for name in KOREAN if name in known)],
+        "font.family": ["DejaVu Sans", *korean_fonts()],
         "font.size": 9,
         "axes.titlesize": 10,
         "legend.fontsize": 8,
@@ -144,8 +149,27 @@ def styled(*, fonts_of_reader: bool) -> Iterator[None]:
         "pdf.fonttype": 42,
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     }
-    with matplotlib.rc_context(style):
-        yield
+    chatter = logging.getLogger("matplotlib.font_manager")  # such as of a font that has no bold letters
+    before = chatter.level
+    chatter.setLevel(logging.ERROR)
+    try:
+        with matplotlib.rc_context(style):
+            yield
+    finally:
+        chatter.setLevel(before)
+
+
+@cache
+def korean_fonts() -> list[str]:
+    """Those of this machine; none, where there is none."""
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    if not set(KOREAN) & set(fontManager.get_font_names()):  # matplotlib keeps a list, perhaps from before one came
+        for path in map(Path, findSystemFonts()):
+            if path.stem.lower().removesuffix("-regular") in KOREAN_FILES:
+                fontManager.addfont(path)
+    known = set(fontManager.get_font_names())
+    return [name for name in KOREAN if name in known]
 
 
 def legend(axes: "Axes", *, columns: int = 3) -> None:
@@ -157,6 +181,13 @@ def legend(axes: "Axes", *, columns: int = 3) -> None:
     below = axes.transAxes + ScaledTranslation(0, -LABEL_INCHES, figure.dpi_scale_trans)
     place: Any = {"loc": "upper left", "bbox_to_anchor": (0, 0), "bbox_transform": below, "borderaxespad": 0}
     axes.legend(ncols=columns, columnspacing=1.4, borderpad=0, **place)
+
+
+def count_axis(axes: "Axes") -> None:
+    """A y axis of whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def logarithmic(axes: "Axes") -> None:

@@ -53,7 +53,8 @@ def _loss_unit(details: JobDetails) -> str:
     measured = {name.partition("_")[2] for name in details.metrics or (details.history or [{}])[-1]}
     if "accuracy" in measured:
         return "nats"
-    return LOSS_UNITS.get(str(details.params.get("loss")), "")
+    unit = LOSS_UNITS.get(str(details.params.get("loss")), "")
+    return unit.replace("the target", "log(1 + target)") if details.params.get("log_target") else unit
 
 
 def metric_rows(metrics: Mapping[str, float | None]) -> list[tuple[str, list[float | None]]]:
@@ -78,6 +79,13 @@ def seconds(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{number(float(value))} s" if value < 60 else duration(value)
+
+
+def value(given: float | None) -> str:
+    """Four significant digits; of large numbers all before the point: 1,371,204."""
+    if given is not None and 1e4 <= abs(given) < 1e12:
+        return f"{given:,.0f}"
+    return number(None if given is None else float(given))
 
 
 def whole(value: Any) -> str:

@@ -11,7 +11,7 @@ from jobs.errors import GridyardError, InputError
 from jobs.states import JobState
 
 if TYPE_CHECKING:
-    from gridyard.client import Job
+    from gridyard.job import Job
     from gridyard.report.drawing import Panel
     from jobs.evaluation import Tested
 
@@ -31,6 +31,11 @@ class Result:
         return f"Job {self.details.job}: {self.details.task}"
 
     @property
+    def trained(self) -> bool:
+        """Whether it learned anything; else it only wrote texts."""
+        return any(name.startswith("train_") for epoch in self.details.history for name in epoch)
+
+    @property
     def units(self) -> dict[str, str]:
         """Metric -> unit, where it is known."""
         return facts.units(self.details, self.tested.unit if self.tested else "")
@@ -40,9 +45,8 @@ class Result:
         """Curves over the epochs; a job of one epoch that learned nothing has none."""
         from gridyard.report import curves
 
-        history = self.details.history
-        trained = any(name.startswith("train_") for epoch in history for name in epoch)
-        return curves.panels(history, self.details.best_epoch, self.units) if trained else []
+        details = self.details
+        return curves.panels(details.history, details.best_epoch, self.units) if self.trained else []
 
     @cached_property
     def testing(self) -> "list[Panel]":
@@ -54,8 +58,18 @@ class Result:
             return []
         found, importance = self.tested.scores, values.importance(self.tested)
         if isinstance(found, Classification):
-            return [*classes.panels(self.tested, found), *importance]
+            return [*classes.panels(found), *importance]
         return [*values.panels(self.tested, found), *importance]
+
+    @cached_property
+    def pictures(self) -> "list[Panel]":
+        """Of mistakes on images."""
+        from gridyard.report import classes
+        from jobs.scores import Classification
+
+        if self.tested is None or not isinstance(self.tested.scores, Classification):
+            return []
+        return classes.pictures(self.tested, self.tested.scores)
 
 
 def look(job: "Job") -> Result:

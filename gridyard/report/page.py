@@ -11,7 +11,7 @@ from markupsafe import Markup
 from gridyard.report import facts, texts
 from gridyard.report.compare import Comparison, rows
 from gridyard.report.look import Result
-from gridyard.tables import number, parameter
+from gridyard.tables import parameter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_CLASSES = 20  # rows of the table of classes
+KEY_TESTS = 3  # test metrics at the head of a page
 SMALLEST = 96  # pixels: smaller pictures are shown larger
 
 
@@ -67,7 +68,7 @@ def _rendered(template: str, **given: Any) -> str:
         lstrip_blocks=True,
     )
     filters: dict[str, Any] = {
-        "number": number,
+        "value": facts.value,
         "parameter": parameter,
         "whole": facts.whole,
         "seconds": facts.seconds,
@@ -92,11 +93,15 @@ def _figures(panels: "list[Panel]") -> list[tuple[Any, Markup]]:
 
 def key_numbers(result: Result) -> list[tuple[str, str]]:
     """What a reader looks for first: (value, what it is)."""
-    details = result.details
-    found = [(number(details.score), f"{_name_of(details.metric.partition('_')[2])} on validation data")]
-    for name, (_, _, test) in facts.metric_rows(details.metrics):
-        if test is not None and len(found) < 4:
-            found.append((number(test), f"{_name_of(name)} on test data"))
+    details, metrics = result.details, facts.metric_rows(result.details.metrics)
+    if not result.trained:
+        measured = [(facts.value(value), _name_of(name)) for name, (_, value, _) in metrics]
+        return [*measured, (facts.seconds(details.seconds), "of writing")]
+    found = [(facts.value(details.score), f"{_name_of(details.metric.partition('_')[2])} on validation data")]
+    tests = [
+        (facts.value(test), f"{_name_of(name)} on test data") for name, (_, _, test) in metrics if test is not None
+    ]
+    found += tests[:KEY_TESTS]
     weights = details.environment.get("parameters")
     found += [(facts.whole(weights), "parameters")] if weights is not None else []
     found.append((facts.whole(details.epochs or details.epoch), "epochs"))

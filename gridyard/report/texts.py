@@ -106,7 +106,7 @@ def panels(details: JobDetails) -> "list[Panel]":
         axes.text(0, 1, "\n".join(lines), va="top", fontsize=8, linespacing=1.35, transform=axes.transAxes)
 
     title = "Texts" if len(found) <= DRAWN else f"The first {DRAWN} of {len(found)} texts"
-    return [Panel(title=title, draw=draw, width=6.6, height=max(3.5, 0.6 + 0.155 * len(lines)))]
+    return [Panel(title=title, draw=draw, width=6.6, height=0.6 + 0.165 * len(lines))]
 
 
 def _drawn(one: Sample) -> list[str]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gridyard.report.drawing import BEST, COLORS, Panel, legend, shown
+from gridyard.report.drawing import BEST, COLORS, Panel, count_axis, legend, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jobs.scores import Regression
 
 MOST_POINTS = 1_500  # of a scatter plot: more are a blot, and a page of megabytes
+MANY = 1_000  # rows from which the most extreme hundredth would leave the rest no room in a histogram
 MOST_COLUMNS = 20  # whose importance is drawn
 
 
@@ -68,7 +69,8 @@ def _unit(tested: "Tested") -> str:
 
 
 def _spread(tested: "Tested", found: "Regression") -> Panel:
-    low, high = np.quantile(found.residuals, [0.005, 0.995])
+    ends = [0.005, 0.995] if len(found.residuals) >= MANY else [0, 1]
+    low, high = np.quantile(found.residuals, ends)
     inside = found.residuals[(found.residuals >= low) & (found.residuals <= high)]
     outside = len(found.residuals) - len(inside)
 
@@ -76,6 +78,7 @@ def _spread(tested: "Tested", found: "Regression") -> Panel:
         axes.hist(inside, bins=min(40, max(8, len(inside) // 10)), color=COLORS[0], alpha=0.75)
         axes.axvline(0, color=BEST, lw=1, ls=":")
         axes.set(xlabel=f"predicted - true{_unit(tested)}", ylabel="rows of the test part")
+        count_axis(axes)
 
     note = f"without the {outside:,} most extreme rows" if outside else ""
     return Panel(title="Residuals, counted", draw=draw, note=note)

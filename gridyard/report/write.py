@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridyard.report.compare import Comparison
+from gridyard.report.curves import name_of
+from gridyard.report.facts import value
 from gridyard.report.look import Result, look
-from gridyard.tables import number
 from jobs.errors import InputError
 
 if TYPE_CHECKING:
-    from gridyard.client import Job
+    from gridyard.job import Job
 
 PAGES = (".html", ".htm")
 FIGURES = (".png", ".svg", ".pdf")
@@ -87,7 +88,7 @@ def _page_of(result: Result) -> str:
 def _figure_of(result: Result, kind: str) -> bytes:
     from gridyard.report import drawing, texts
 
-    panels = [*result.learning, *result.testing, *texts.panels(result.details)]
+    panels = [*result.learning, *result.testing, *result.pictures, *texts.panels(result.details)]
     facts = [f"seed {result.details.seed}", *_score(result)]
     return drawing.as_file(panels, f"{result.title}, {', '.join(facts)}", kind)
 
@@ -96,9 +97,10 @@ def _score(result: Result) -> list[str]:
     details = result.details
     if details.score is None:
         return [details.state, f"epoch {details.epoch}"]
-    test = f"test_{details.metric.removeprefix('val_')}"
-    named = [(details.metric, details.score), (test, details.metrics.get(test))]
-    return [f"{name.replace('_', ' ')} {number(value)}" for name, value in named if value is not None]
+    name = details.metric.removeprefix("val_")
+    test = details.metrics.get(f"test_{name}")
+    of_test = [] if test is None else [f"on test data {value(test)}"]
+    return [f"{name_of(name)} {value(details.score)}", *of_test]
 
 
 def _page_of_several(found: Comparison) -> str:
