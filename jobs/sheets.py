@@ -53,10 +53,29 @@ class Sheet:
 
 
 def of_frame(frame: pd.DataFrame, name: str = "the table") -> Sheet:
-    """A frame of a caller; its rows are numbered from 1, whatever its index."""
+    """A frame of a caller; its rows are numbered from 1, whatever its index.
+
+    Raises:
+        InputError: two columns have one name, or a cell holds several values.
+    """
     cells = frame.set_axis(pd.RangeIndex(1, len(frame) + 1)).set_axis([str(label) for label in frame.columns], axis=1)
     _check_names(list(cells.columns), name)
+    for label, column in cells.items():
+        _refuse_lists(column, f'column "{label}"', name)
     return Sheet(cells, name)
+
+
+def _refuse_lists(column: pd.Series, label: str, name: str) -> None:
+    """Of Parquet's lists, maps and structs. They have no one number or word, and cannot be compared."""
+    if not (pd.api.types.is_object_dtype(column) or isinstance(column.dtype, pd.ArrowDtype)):
+        return
+    several = column.map(pd.api.types.is_list_like).to_numpy(bool)
+    if several.any():
+        row = column.index[int(several.argmax())]
+        raise InputError(
+            f"{name}, row {row}: {label} holds several values in one cell; give each a column of its own, "
+            "or leave the column out of the table"
+        )
 
 
 def read(path: Path) -> Sheet:
@@ -107,9 +126,13 @@ def _decoded(content: bytes, name: str) -> str:
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
-        row = content.count(b"\n", 0, error.start) + 1
-        byte = f"byte 0x{content[error.start]:02x}"
-        raise InputError(f"{name}, row {row}: {byte} is not UTF-8; save the file as UTF-8") from None
+        mark = len(content) - len(error.object)  # a byte order mark is not counted by the error
+        read = content[: mark + error.start].decode(encoding, errors="ignore")
+        reason = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+        if encoding == "utf-16":
+            reason = "the file starts as UTF-16, and here it is broken or cut off"
+        row = read.count("\n") + 1
+        raise InputError(f"{name}, row {row}: {reason}; save the file as UTF-8") from None
 
 
 def _separator(text: str) -> str:

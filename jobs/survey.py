@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from jobs import sheets, sources
 from jobs.catalogue.tables import CLASSIFICATION, REGRESSION, TableParams
-from jobs.catalogue.task import Prepared, Unfit
+from jobs.catalogue.task import Prepared, Refused, Unfit
 from jobs.cells import MISSING, MOST_VALUES, Cells, categories, guessed, numbers, words
 from jobs.errors import InputError
 from jobs.sheets import Sheet
@@ -32,6 +32,7 @@ class Survey:
     classes: tuple[str, ...]  # none: regression
     groups: NDArray[np.int64] | None  # (N,) from 0: of the group column, or ranks of the time column
     notes: tuple[str, ...]
+    refused: tuple[Refused, ...]
 
 
 def prepare(given: Json) -> Prepared:
@@ -55,7 +56,8 @@ def prepare(given: Json) -> Prepared:
     metric = "val_accuracy" if found.classes else "val_r2"
     facts = {"data": sources.portable(path), "fingerprint": sources.fingerprint(path), "kind": kind}
     metrics = CLASSIFICATION if found.classes else REGRESSION
-    return Prepared(params=facts, metrics=metrics, objective=Objective(metric=metric, mode="max"))
+    objective = Objective(metric=metric, mode="max")
+    return Prepared(params=facts, metrics=metrics, objective=objective, refused=found.refused)
 
 
 def survey(sheet: Sheet, params: TableParams) -> Survey:
@@ -69,12 +71,17 @@ def survey(sheet: Sheet, params: TableParams) -> Survey:
         raise Unfit("data", f"{sheet.name} has {len(sheet.cells)} rows; at least {FEWEST_ROWS} are needed")
     assert params.target is not None  # its name was checked
     labels, classes, notes = _target(sheet, params, params.target)
+    refused = _refused(sheet, params.target, labels, classes)
+    for wrong in refused:
+        if getattr(params, wrong.param) == wrong.value:
+            raise Unfit(wrong.param, wrong.reason)
     groups = _groups(sheet, params)
     given = [name for name in sheet.names if name not in {params.target, params.group, *params.ignore}]
     inputs, more = _inputs(sheet, given)
     if not inputs:
         raise Unfit("data", f"{sheet.name} has no column to predict {params.target} from{_listed(more)}")
-    return Survey(inputs=inputs, labels=labels, classes=classes, groups=groups, notes=(*notes, *more))
+    notes += more
+    return Survey(inputs=inputs, labels=labels, classes=classes, groups=groups, notes=tuple(notes), refused=refused)
 
 
 def _listed(notes: list[str]) -> str:
@@ -99,22 +106,22 @@ def _check_names(sheet: Sheet, params: TableParams) -> None:
 
 def _target(sheet: Sheet, params: TableParams, name: str) -> tuple[NDArray[Any], tuple[str, ...], list[str]]:
     """Labels, classes (none of a regression), and what was decided."""
-    _, missing = words(sheet.cells[name], MISSING)
+    texts, missing = words(sheet.cells[name], MISSING)
     if missing.any():
         places = np.flatnonzero(missing).tolist()
         raise Unfit("target", f'{sheet.name}, {sheet.rows(places)}: "{name}" is empty; fill it in or remove the row')
     values, wrong = numbers(sheet.cells[name], sheet.separator)
-    different = len(np.unique(values))
-    if sheet.cells[name].nunique() == 1:
-        raise Unfit("target", f'"{name}" is "{sheet.cells[name].iloc[0]}" in every row; there is nothing to learn')
+    different = texts.nunique() if wrong.any() else len(np.unique(values))  # 1 and 1.0 are the same
+    if different == 1:
+        raise Unfit("target", f'"{name}" is "{texts.iloc[0]}" in every row; there is nothing to learn')
     by_class = params.kind == "classification"
     if params.kind == "auto":
         by_class = bool(wrong.mean() > 0.5 or (different <= FEW_NUMBERS and not wrong.any() and not (values % 1).any()))
     if by_class:
         labels, classes = _classes(sheet, name, values, wrong)
-        _check_classes(sheet, name, labels, classes, params)
+        _check_classes(sheet, name, labels, classes)
         return labels, classes, [f'classification: "{name}" has {len(classes)} classes']
-    _check_values(sheet, name, values, wrong, params)
+    _check_values(sheet, name, wrong)
     return values, (), [f'regression: "{name}" has {different:,} different values']
 
 
@@ -129,11 +136,7 @@ def _classes(
     return cells.values.astype(np.int64), cells.names
 
 
-def _check_classes(
-    sheet: Sheet, name: str, labels: NDArray[np.int64], classes: tuple[str, ...], params: TableParams
-) -> None:
-    if params.log_target:
-        raise Unfit("log_target", f'"{name}" holds classes, which have no logarithm; leave it out')
+def _check_classes(sheet: Sheet, name: str, labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
     if len(classes) > MOST_CLASSES:
         raise Unfit(
             "target",
@@ -152,9 +155,7 @@ def _check_classes(
         )
 
 
-def _check_values(
-    sheet: Sheet, name: str, values: NDArray[np.float64], wrong: NDArray[np.bool_], params: TableParams
-) -> None:
+def _check_values(sheet: Sheet, name: str, wrong: NDArray[np.bool_]) -> None:
     if wrong.any():
         place = int(np.argmax(wrong))
         held = sheet.cells[name].iloc[place]
@@ -163,11 +164,18 @@ def _check_values(
             f'{sheet.row(place)}: "{name}" holds "{held}"; a regression needs numbers. '
             "Correct it, or set kind: classification",
         )
-    if params.class_weights != "none":
-        raise Unfit("class_weights", f'"{name}" holds values, not classes; leave it out, or set kind: classification')
-    if params.log_target and values.min() <= -1:
-        row = sheet.row(int(values.argmin()))
-        raise Unfit("log_target", f'{row}: "{name}" is {values.min():g}; log(1 + {name}) needs values above -1')
+
+
+def _refused(sheet: Sheet, name: str, labels: NDArray[Any], classes: tuple[str, ...]) -> tuple[Refused, ...]:
+    """What a target of this kind does not allow, also in some cells of a sweep only."""
+    if classes:
+        return (Refused("log_target", True, f'"{name}" holds classes, which have no logarithm; leave it out'),)
+    reason = f'"{name}" holds values, not classes; leave it out, or set kind: classification'
+    weights, lowest = Refused("class_weights", "balanced", reason), int(labels.argmin())
+    if labels[lowest] > -1:
+        return (weights,)
+    reason = f'{sheet.row(lowest)}: "{name}" is {labels[lowest]:g}; log(1 + {name}) needs values above -1'
+    return weights, Refused("log_target", True, reason)
 
 
 def _groups(sheet: Sheet, params: TableParams) -> NDArray[np.int64] | None:

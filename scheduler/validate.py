@@ -107,10 +107,18 @@ def _prepared(
         return Prepared()
     prepare: Callable[[Json], Prepared] = import_module(task.prepare).prepare
     try:
-        return prepare(fixed)
+        found = prepare(fixed)
     except Unfit as wrong:
         problems.add(("fixed", wrong.param), str(wrong))
         return Prepared()
+    values: list[tuple[Path, Any]]
+    values = [(("grid", name, index), value) for name in grid for index, value in enumerate(grid[name])]
+    values += [(("cells", index, name), cell[name]) for index, cell in enumerate(cells) for name in cell]
+    for path, value in values:
+        for refused in found.refused:
+            if refused.param in path and refused.value == value:
+                problems.add(path, refused.reason)
+    return found
 
 
 def _refuse_epochs(keys: SweepKeys, task: Task | None, problems: Problems) -> None:

@@ -48,6 +48,15 @@ class Task:
         return mode(metric, self.modes)
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A parameter's value that the user's data do not allow."""
+
+    param: str
+    value: object
+    reason: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """What a look at the user's data gave, before its sweep is stored."""
@@ -55,6 +64,7 @@ class Prepared:
     params: Json = field(default_factory=dict)  # to be fixed in the sweep: fingerprint, kind of problem, full paths
     metrics: tuple[str, ...] | None = None  # those of the task that fit the data; None: all
     objective: Objective | None = None  # None: the task's
+    refused: tuple[Refused, ...] = ()  # what no cell may have with these data
 
 
 class Unfit(InputError):

@@ -67,6 +67,13 @@ def test_a_parquet_file_keeps_its_types_and_its_rows_are_numbered_from_1(tmp_pat
     assert [str(kind) for kind in sheet.cells.dtypes] == [str(kind) for kind in frame.dtypes]
 
 
+@pytest.mark.parametrize("cells", [[None, [1, 2]], [{"x": 1}, {"x": 2}], [["a"], []]])
+def test_a_parquet_column_of_lists_or_structs_is_refused_by_its_name(tmp_path: Path, cells: list[object]) -> None:
+    pd.DataFrame({"a": [1, 2], "tags": cells}).to_parquet(tmp_path / "data.parquet")
+    with pytest.raises(InputError, match=r'data.parquet, row \d: column "tags" holds several values in one cell; give'):
+        sheets.read(tmp_path / "data.parquet")
+
+
 def test_a_column_without_a_name_is_called_by_its_place(tmp_path: Path) -> None:
     assert sheets.read(written(tmp_path, ",b\n0,1\n")).names == ["column 1", "b"]
 
@@ -84,6 +91,11 @@ def test_a_column_without_a_name_is_called_by_its_place(tmp_path: Path) -> None:
         ("a,a\n1,2\n", 'data.csv has 2 columns called "a"; give each a name of its own'),
         ("5.1,3.5\n4.9,3.0\n", r"data.csv has no header: its first row holds 5.1, 3.5 …; put the names"),
         ("a,b\n1,2\n3,caf\xe9\n".encode("latin-1"), "data.csv, row 3: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        ("\ufeffa,b\n1,2\n3,".encode() + b"\xe9\n", "data.csv, row 3: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        (
+            "a,b\n1,2\n3,4".encode("utf-16")[:-1],
+            "data.csv, row 3: the file starts as UTF-16, and here it is .* cut off",
+        ),
         (b"PK\x03\x04 and so on", "data.csv is a ZIP archive; unpack it. Allowed are CSV and Parquet"),
         (b"\x1f\x8b\x08", "data.csv is compressed by gzip; unpack it"),
         (b"PAR1 and no more", "data.csv cannot be read: "),

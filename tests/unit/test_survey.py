@@ -12,10 +12,11 @@ import torch
 from jobs import artifact, columns, sheets, sources, tasks
 from jobs.catalogue import Unfit, find
 from jobs.catalogue.tables import TableParams
-from jobs.errors import InputError
+from jobs.errors import InputError, SweepFileError
 from jobs.problem import Problem
 from jobs.spec import JobSpec, Outcome, TrainResult
 from jobs.survey import Survey, prepare, survey
+from scheduler.sweep_file import parse
 
 MakeSpec = Callable[..., JobSpec]
 TrainOne = Callable[..., Outcome]
@@ -118,6 +119,14 @@ MISTAKES: list[tuple[Callable[[pd.DataFrame], pd.DataFrame], dict[str, Any], str
     (lambda f: f[:6], {"target": "price"}, "data", "homes.csv has 6 rows; at least 10 are needed"),
     (lambda f: f[["price"]], {"target": "price"}, "data", "homes.csv has no column to predict price from"),
     (lambda f: f.assign(dear="no"), {"target": "dear"}, "target", '"dear" is "no" in every row; there is nothing to'),
+    (lambda f: f.assign(dear=["no", " no "] * 30), {"target": "dear"}, "target", '"dear" is "no" in every row'),
+    (lambda f: f.assign(dear=["1", "1.0"] * 30), {"target": "dear"}, "target", '"dear" is "1" in every row'),
+    (
+        lambda f: f.assign(price=["1", "1.0"] * 30),
+        {"target": "price", "kind": "regression"},
+        "target",
+        '"price" is "1" in every row',
+    ),
     (
         wrong_target,
         {"target": "dear"},
@@ -211,6 +220,35 @@ class TestPrepare:
         with pytest.raises(Unfit, match=message) as refused:
             prepare(TableParams(data=given, target="price").model_dump())
         assert refused.value.param == "data"
+
+
+@pytest.mark.parametrize(
+    ("target", "cells", "where", "message"),
+    [
+        (
+            "price",
+            {"grid": {"class_weights": ["none", "balanced"]}},
+            "grid.class_weights[1]",
+            '"price" holds values, not classes',
+        ),
+        (
+            "price",
+            {"cells": [{"lr": 0.1}, {"class_weights": "balanced"}]},
+            "cells[1].class_weights",
+            '"price" holds values',
+        ),
+        ("loss", {"grid": {"log_target": [True, False]}}, "grid.log_target[0]", 'row 2: "loss" is -9; log'),
+        ("dear", {"grid": {"log_target": [True, False]}}, "grid.log_target[0]", '"dear" holds classes'),
+    ],
+)
+def test_a_value_that_does_not_fit_the_target_is_refused_at_submission_in_whichever_cell(
+    tmp_path: Path, target: str, cells: dict[str, Any], where: str, message: str
+) -> None:
+    houses().assign(loss=[-9, *range(59)]).to_csv(tmp_path / "homes.csv", index=False)
+    with pytest.raises(SweepFileError) as refused:
+        parse({"task": "table", "fixed": {"data": str(tmp_path / "homes.csv"), "target": target}, **cells})
+    assert where in str(refused.value)
+    assert message in str(refused.value)
 
 
 class TestTraining:
