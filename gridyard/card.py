@@ -60,10 +60,10 @@ def _metrics(details: JobDetails) -> list[str]:
     parts = ("train", "val", "test")
     names = sorted({name.partition("_")[2] for name in details.metrics if name.startswith(parts)})
     rows = [[name, *(_number(details.metrics.get(f"{part}_{name}")) for part in parts)] for name in names]
-    told = (
-        f"At epoch {details.best_epoch} of {details.epochs}, the best by validation; ranked by `{details.metric}` "
-        f"({details.mode}). The test part chose nothing and was looked at once, with these weights."
-    )
+    told = f"At epoch {details.best_epoch} of {details.epochs}, the best by validation; ranked by `{details.metric}` "
+    told += f"({details.mode})."
+    if any(name.startswith("test_") for name in details.metrics):
+        told += " The test part chose nothing and was looked at once, with these weights."
     return [told, "", *table(["metric", "training", "validation", "test"], rows)]
 
 
@@ -103,8 +103,9 @@ def _training(details: JobDetails, spec: JobSpec, parameters: int) -> list[str]:
 
 
 def _data(details: JobDetails) -> list[str]:
-    names = [name for name in (details.task, *catalogue.find(details.task).data) if name in SETS]
-    licences = {SETS[name].name: SETS[name] for name in names}
+    given = [value for value in details.params.values() if isinstance(value, str)]
+    named = (details.task, *catalogue.find(details.task).data, *given)
+    licences = {SETS[name].name: SETS[name] for name in named if name in SETS}
     environment = details.environment
     facts: dict[str, Any] = {"fingerprint": environment.get("data")}
     facts |= {f"{part} rows": number for part, number in environment.get("rows", {}).items()}

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from jobs.column_layers import Expand, UnstandardiseLog
+from jobs.column_layers import CLIP, Expand, UnstandardiseLog
 from jobs.images.networks import MIDDLE, Scale
+from jobs.images.reading import DIGIT
 from jobs.layers import BothLogits, Standardise, Unstandardise
 from jobs.problem import Model, Signature
 from jobs.schema import Column, columns_of
@@ -17,12 +18,12 @@ MOST_VALUES = 12  # of a category that are written out
 def inputs(model: Model) -> Lines:
     """What a raw row is, and what becomes of it, as lines of Markdown."""
     signature, before = model.signature, model.before
-    shape = " × ".join(map(str, signature.input_shape))
+    shape = ", ".join(map(str, signature.input_shape))
+    if signature.kind == "text":
+        weights = "" if "model" not in signature.about else f" The weights are those of `{signature.about['model']}`."
+        return [f"A text, which the model continues.{weights}"]
     if signature.kind == "image":
-        lines = [f"Pictures (batch, {', '.join(map(str, signature.input_shape))}): channels, rows, columns of pixels."]
-        lines += ["Pixels are of 0 to 255."]
-    elif signature.kind == "text":
-        return ["A text."]
+        lines = [f"Pictures (batch, {shape}): channels, rows, columns of pixels, bytes of 0 to 255.", _read(signature)]
     else:
         lines = [f"Rows (batch, {shape}) of numbers."]
     if isinstance(before, Scale):
@@ -33,6 +34,16 @@ def inputs(model: Model) -> Lines:
         told = "The model computes (value - mean) / std itself; mean and std are those of the training rows."
         return [*lines, told, "", *_standardised(before, signature)]
     return [*lines, f"The model then applies `{type(before).__name__}` itself."]
+
+
+def _read(signature: Signature) -> str:
+    """How `gridyard predict` makes such a picture of a file."""
+    channels, *sides = signature.input_shape
+    if signature.about.get("shows") == DIGIT:
+        return "From a file Gridyard finds the digit, makes it light on dark, crops and centres it as MNIST has them."
+    colours = "gray" if channels == 1 else "RGB"
+    size = " x ".join(map(str, sides))
+    return f"A file Gridyard turns upright, converts to {colours}, and squeezes to {size} (bilinear, nothing cut off)."
 
 
 def outputs(model: Model) -> Lines:
@@ -46,13 +57,19 @@ def outputs(model: Model) -> Lines:
         if isinstance(model.after, BothLogits):
             lines += ["The network has one output z; the logits are 0 and z."]
         return lines
-    lines = ["Values (batch, 1), in the unit of the data."]
-    if isinstance(model.after, UnstandardiseLog):
-        lines += ["The model computes exp(output · std + mean) - 1 itself: it learned log(1 + value), standardised."]
-    elif isinstance(model.after, Unstandardise):
-        mean, std = _one(model.after.mean), _one(model.after.std)
-        lines += [f"The model computes output · {std} + {mean} itself: it has learned standardised values."]
-    return lines
+    of = f" of {one_line(model.signature.about['target'])}" if model.signature.about.get("target") else ""
+    return [f"Values (batch, 1){of}, in the unit of the data.", *_taken_back(model.after)]
+
+
+def _taken_back(after: nn.Module) -> Lines:
+    """From the network's output to a value."""
+    if not isinstance(after, Unstandardise):
+        return []
+    told = f"output · {_one(after.std)} + {_one(after.mean)}"
+    if isinstance(after, UnstandardiseLog):
+        told = f"exp({told}, at least {_one(after.low)} and at most {_one(after.high)}) - 1"
+        return [f"The model computes {told} itself: it has learned log(1 + value), standardised."]
+    return [f"The model computes {told} itself: it has learned standardised values."]
 
 
 def _one(tensor: Tensor) -> str:
@@ -77,8 +94,9 @@ def _expanded(before: Expand, columns: Sequence[Column]) -> Lines:
         unit = " (days since 1970-01-01)" if column.kind == "date" else ""
         rows.append([column.name, column.kind, f"median {median:.6g}, mean {mean:.6g}, std {std:.6g}{unit}"])
     told = (
-        "A missing cell is NaN. The model computes (value - mean) / std of numbers and dates itself, takes the median "
-        "for a missing one, and gives each value of a category an input of its own. All are of the training rows."
+        "A missing cell is NaN. The model itself takes the median for a missing number or date, computes "
+        f"(value - mean) / std, at most {CLIP:g} either way, and gives each value of a category an input of its own, "
+        "and each column that had missing cells one that tells them. All numbers are of the training rows."
     )
     return [told, "", *table(["column", "kind", "what it holds"], rows)]
 
