@@ -32,6 +32,7 @@ class WritingParams(Params):
 class KoGpt2Params(WritingParams):
     model: Name = Field(KOGPT2, description="a causal language model: a folder, a data set or a name on the hub")
     tokenizer: Name | None = Field(None, description="folder, data set or name on the hub; null: the model's")
+    fingerprint: str | None = Field(None, description="sha256 of model and tokenizer; filled in at submission")
     prompts: list[Prompt] = Field(
         ["안녕하세요", "오늘 날씨는", "근육이 커지기 위해서는"],
         min_length=1,
@@ -73,7 +74,7 @@ TASKS = (
         epochs=1,
         module="jobs.tasks.kogpt2",
         prepare="jobs.language.prepare_writing",
-        fixed_only=("model", "tokenizer"),
+        fixed_only=("model", "tokenizer", "fingerprint"),
         trains=False,
     ),
     Task(

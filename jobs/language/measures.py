@@ -6,7 +6,7 @@ Tokens = Sequence[int]
 
 
 def ngrams(tokens: Tokens, n: int) -> list[tuple[int, ...]]:
-    """All runs of n tokens, in order."""
+    """All sequences of n neighbouring tokens, in order."""
     return [tuple(tokens[place : place + n]) for place in range(len(tokens) - n + 1)]
 
 

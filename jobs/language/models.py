@@ -115,9 +115,10 @@ class NamedText(TextModel):
     def _found(self) -> Writer:
         about = self.signature.about
         folder = places.folder("model", about["model"])
-        if places.fingerprint(folder) != about["fingerprint"]:
+        tokens = tokenizer_folder(about["tokenizer"], folder)
+        if places.fingerprint(folder, tokens) != about["fingerprint"]:
             raise InputError(f"{folder} is not the model that the job wrote with: its files have changed")
-        return found(folder, tokenizer_folder(about["tokenizer"], folder))
+        return found(folder, tokens)
 
 
 def found(folder: Path, tokenizer_place: Path) -> Writer:
@@ -141,14 +142,14 @@ def beginning(tokens: Tokenizer, folder: Path) -> Tokenizer:
     """The tokenizer, with the model's token for the begin of a text if it has none itself."""
     if tokens.begin is not None:
         return tokens
-    begin = tokenizer.facts(folder / "config.json").get("bos_token_id")
+    begin = tokenizer.facts("model", folder / "config.json").get("bos_token_id")
     return Tokenizer(tokens.content, begin=begin if isinstance(begin, int) else None, end=tokens.end)
 
 
 def endings(folder: Path, tokens: Tokenizer) -> tuple[int, ...]:
     """Tokens that end a text: what the model's own files say, else the tokenizer's."""
     for name in ("generation_config.json", "config.json"):
-        given: Json = tokenizer.facts(folder / name)
+        given: Json = tokenizer.facts("model", folder / name)
         ends = given.get("eos_token_id")
         if ends is not None:
             return tuple(ends) if isinstance(ends, list) else (int(ends),)

@@ -23,6 +23,7 @@ from jobs.spec import Json
 ATTENTION_DROPOUT = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
 
 MOST_LOGITS = 7_500_000  # made at a time, 30 MB: the allocator of Linux asks the system anew for blocks from 32 MB
+NO_PART = ("_name_or_path", "transformers_version", "auto_map")  # of what a config says of its network
 
 
 class Causal(nn.Module):
@@ -147,7 +148,9 @@ def small_gpt2(params: CausalLmParams, tokenizer: Tokenizer) -> PretrainedConfig
 def fresh(config: PretrainedConfig, dropout: float) -> Causal:
     """A network with weights from torch's stream. No code but that of transformers is run."""
     with quiet():
-        lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+        lm = AutoModelForCausalLM.from_config(
+            config, trust_remote_code=False, dtype=torch.float32, attn_implementation="sdpa"
+        )
     return _ready(lm, dropout)
 
 
@@ -192,12 +195,14 @@ def positions(config: PretrainedConfig) -> int:
 def described(config: PretrainedConfig) -> Json:
     """A config as JSON, from which `from_description` makes it again."""
     found: Json = json.loads(config.to_json_string(use_diff=True))
-    return {name: value for name, value in found.items() if name not in ("_name_or_path", "transformers_version")}
+    return {name: value for name, value in found.items() if name not in NO_PART}
 
 
 def from_description(facts: Json) -> PretrainedConfig:
-    """The config that `described` told of."""
-    config: PretrainedConfig = AutoConfig.for_model(**facts)
+    """The config that `described` told of; what else the facts of a file may name is no part of it."""
+    config: PretrainedConfig = AutoConfig.for_model(
+        **{key: value for key, value in facts.items() if key not in NO_PART}
+    )
     return config
 
 

@@ -1,6 +1,8 @@
 """Where models and tokenizers lie: a folder, a data set of ours, or the Hugging Face hub. Loads no torch."""
 
+import hashlib
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from jobs import data, sources
@@ -23,9 +25,12 @@ def settle(param: str, given: str) -> tuple[str, Path | None]:
     Raises:
         Unfit: it is no folder, no data set and no name that the hub could have.
     """
-    for place in (Path(given).expanduser().absolute(), data.folder().absolute() / given):
-        if place.is_dir():
-            return sources.portable(place), place
+    try:
+        for place in (Path(given).expanduser().absolute(), data.folder().absolute() / given):
+            if place.is_dir():
+                return sources.portable(place), place
+    except (OSError, RuntimeError) as error:  # too long a name; a home of nobody
+        raise Unfit(param, f'was given "{given}", which can be no folder: {error}') from None
     if given in OURS:
         try:
             return given, data.find(OURS[given])
@@ -100,7 +105,7 @@ def config(folder: Path) -> Json:
     if not weights(folder):
         other = "; weights as pickle (.bin) are not read: they can run code" if any(folder.glob("*.bin")) else ""
         raise Unfit("model", f"{folder} has no model.safetensors{other}")
-    return tokenizer.facts(folder / "config.json")
+    return tokenizer.facts("model", folder / "config.json")
 
 
 def weights(folder: Path) -> list[Path]:
@@ -108,9 +113,17 @@ def weights(folder: Path) -> list[Path]:
     return sorted(path for pattern in WEIGHTS[:2] for path in folder.glob(pattern))
 
 
-def fingerprint(folder: Path) -> str:
-    """sha256 over what makes a model: its config and its weights."""
-    return "".join(sources.fingerprint(path) for path in (folder / "config.json", *weights(folder)))
+def fingerprint(folder: Path, tokens: Path) -> str:
+    """sha256 over what makes a model write what it writes: its config and weights, and its tokenizer."""
+    named = [folder / "config.json", *weights(folder), tokens / "tokenizer.json", tokens / "tokenizer_config.json"]
+    files = tuple(path for path in named if path.is_file())
+    return _digest(files, tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+
+
+@lru_cache(maxsize=8)
+def _digest(files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> str:
+    """The files as they are at these times: the jobs of a trainer mostly ask for the same."""
+    return hashlib.sha256("/".join(map(sources.fingerprint, files)).encode()).hexdigest()
 
 
 def refuse_larger(tokens: Tokenizer, config: Json) -> None:

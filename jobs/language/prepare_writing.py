@@ -11,11 +11,12 @@ def prepare(params: Json) -> Prepared:
     Raises:
         Unfit: one of them is not there, or is none, or they do not fit together.
     """
-    model, model_folder = places.settle("model", params["model"])
-    if params["tokenizer"] is None:
-        places.check(model_folder, None)
-        return Prepared(params={"model": model})
-    tokens, tokens_folder = places.settle("tokenizer", params["tokenizer"])
-    if tokens_folder is not None:
-        places.check(model_folder, tokens_folder)
-    return Prepared(params={"model": model, "tokenizer": tokens})
+    model, folder = places.settle("model", params["model"])
+    fixed, tokens_folder = {"model": model}, folder
+    if params["tokenizer"] is not None:
+        fixed["tokenizer"], tokens_folder = places.settle("tokenizer", params["tokenizer"])
+    if params["tokenizer"] is None or tokens_folder is not None:
+        places.check(folder, tokens_folder)
+    if folder is not None and tokens_folder is not None:
+        fixed["fingerprint"] = places.fingerprint(folder, tokens_folder)
+    return Prepared(params=fixed)

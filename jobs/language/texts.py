@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # its byte order marks
 PARTS = ("train", "val", "test")
 CUTS = (0.8, 0.9)  # where validation and test begin, as parts of the characters
-FORMAT = 1  # of the kept tokens; to be raised with every change of how a text becomes tokens
+NEAR = 0.01  # so far back the end of a line is looked for, as a part of the characters
+FORMAT = 2  # of the kept tokens; to be raised with every change of how a text becomes tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ def read(path: Path) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"{path}, line {line}: byte {error.start + 1} of the file (0x{content[error.start]:02x}) is not UTF-8; "
-            "save the text as UTF-8"
+            f"{'it looks like UTF-16; ' if content[:2] in UTF16 else ''}save the text as UTF-8"
         ) from None
     if not text.strip():
         raise InputError(f"{path} is empty; give a text of some thousand words")
@@ -56,12 +58,12 @@ def read(path: Path) -> str:
 def cut(text: str) -> tuple[str, str, str]:
     """The first 80 % of the characters for training, then 10 % for validation, the last 10 % for testing.
 
-    A cut goes back to the end of a line if there is one in the part before it; no character is in two parts.
+    A cut goes back to the end of a line if there is one near before it; no character is in two parts.
     """
     places = [0]
     for share in CUTS:
         wanted = int(len(text) * share)
-        line = text.rfind("\n", places[-1], wanted) + 1
+        line = text.rfind("\n", wanted - int(len(text) * NEAR), wanted) + 1
         places.append(line or wanted)
     first, second, third = places
     return text[first:second], text[second:third], text[third:]

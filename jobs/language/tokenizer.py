@@ -70,23 +70,23 @@ def read(folder: Path) -> Tokenizer:
         plain = Tokenizer(path.read_bytes())
     except (InputError, OSError) as error:
         raise Unfit("tokenizer", f"{path}: {error}") from None
-    named = facts(folder / "tokenizer_config.json")
+    named = facts("tokenizer", folder / "tokenizer_config.json")
     begin, end = (_number(plain, named.get(f"{name}_token")) for name in ("bos", "eos"))
     return Tokenizer(plain.content, begin=begin, end=end)
 
 
-def facts(path: Path) -> Json:
+def facts(param: str, path: Path) -> Json:
     """A file of JSON; nothing where there is none.
 
     Raises:
-        InputError: it is no JSON object.
+        Unfit: it is no JSON object.
     """
     try:
         found = json.loads(path.read_bytes()) if path.is_file() else {}
     except ValueError as error:
-        raise InputError(f"{path} is no JSON: {error}") from None
+        raise Unfit(param, f"{path} is no JSON: {error}") from None
     if not isinstance(found, dict):
-        raise InputError(f"{path} is no JSON object")
+        raise Unfit(param, f"{path} is no JSON object")
     return found
 
 

@@ -7,7 +7,7 @@ import torch
 
 from jobs import sources
 from jobs.catalogue.language import CausalLmParams
-from jobs.errors import InputError
+from jobs.errors import CheckpointDamaged, InputError
 from jobs.language import models, networks, places, prepare_text, texts, tokenizer
 from jobs.language.models import TrainedText
 from jobs.language.networks import Causal, NextToken
@@ -21,15 +21,19 @@ SHORT_PROMPT = 8  # tokens of the validation part from which a text goes on wher
 
 
 def model(params: CausalLmParams, signature: Signature) -> TrainedText:
-    net = networks.fresh(networks.from_description(signature.about["config"]), params.dropout)
+    try:
+        net = networks.fresh(networks.from_description(signature.about["config"]), params.dropout)
+    except Exception as error:  # whatever transformers raises at a config that was tampered with
+        raise CheckpointDamaged(f"the model's config describes no causal language model: {error}") from error
     return TrainedText(signature, net, within(params, net))
 
 
 def build(params: CausalLmParams, seed: int) -> Problem:
-    path, folder = text(params), None if params.model is None else places.folder("model", params.model)
+    path, content = text(params)
+    folder = None if params.model is None else places.folder("model", params.model)
     tokens, net, special = network(params, folder)
     made = trainable(net, tokens, folder, special, params)
-    parts = texts.tokenised(path, params.fingerprint or sources.fingerprint(path), tokens)
+    parts = texts.tokenised(path, content, tokens)
     train, val, test = (split(part, name, params.context) for name, part in parts.items())
     prompts = params.prompts or [beginning(parts["val"], tokens, made.settings.max_length)]
     made.writer.begun(prompts, made.settings)  # refuses now what could not be written at the end
@@ -39,20 +43,20 @@ def build(params: CausalLmParams, seed: int) -> Problem:
         train=train,
         val=val,
         test=test,
-        fingerprint=fingerprint(path, tokens, folder),
+        fingerprint=fingerprint(content, tokens, folder),
         write=lambda: [found.as_json() for found in made.writer.write(prompts, made.settings, seed)],
         evaluation_rows=max(1, MOST_LOGITS // (params.context * net.lm.config.vocab_size)),
         notes=notes(parts, tokens),
     )
 
 
-def text(params: CausalLmParams) -> Path:
-    """The user's text, as it was at submission."""
+def text(params: CausalLmParams) -> tuple[Path, str]:
+    """The user's text, as it was at submission, and its sha256."""
     if params.data is None:
         raise InputError("data is missing; give the path of your text")
     path = sources.opened(params.data)
     sources.check(path, params.fingerprint)
-    return path
+    return path, params.fingerprint or sources.fingerprint(path)
 
 
 def network(params: CausalLmParams, folder: Path | None) -> tuple[Tokenizer, Causal, bool]:
@@ -104,9 +108,9 @@ def split(part: Part, name: str, context: int) -> Split:
     return Split(inputs=inputs, targets=targets, truth=targets, rows=torch.arange(len(inputs)))
 
 
-def fingerprint(path: Path, tokens: Tokenizer, folder: Path | None) -> str:
+def fingerprint(content: str, tokens: Tokenizer, folder: Path | None) -> str:
     """sha256 over the text, the tokenizer, and the weights that are fine-tuned."""
-    parts = [sources.fingerprint(path), tokens.fingerprint, "" if folder is None else places.fingerprint(folder)]
+    parts = [content, tokens.fingerprint, "" if folder is None else places.fingerprint(folder, folder)]
     return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from jobs.catalogue.language import KoGpt2Params
+from jobs.errors import InputError
 from jobs.language import measures, models, places
 from jobs.language.models import NamedText
 from jobs.language.writing import Text, Writer
@@ -22,7 +23,9 @@ def build(params: KoGpt2Params, seed: int) -> Writing:
     tokens = models.tokenizer_folder(params.tokenizer, folder)
     writer = loaded(folder, tokens, stamp(folder, tokens))
     writer.begun(params.prompts, params)  # refuses now what could not be written
-    fingerprint = places.fingerprint(folder)
+    fingerprint = places.fingerprint(folder, tokens)
+    if params.fingerprint not in (None, fingerprint):
+        raise InputError(f"the files of {folder} have changed since the sweep was submitted; submit again")
     about: Json = {"model": params.model, "tokenizer": params.tokenizer, "fingerprint": fingerprint}
     signature = Signature(kind="text", input_shape=(), about=about)
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jobs import artifact, tasks
 from jobs.catalogue import Unfit
 from jobs.catalogue.language import KoGpt2Params
 from jobs.engine import fresh
-from jobs.errors import InputError
+from jobs.errors import CheckpointDamaged, InputError
 from jobs.language import models, networks, places, prepare_text, prepare_writing
 from jobs.language.networks import Causal
 from jobs.layers import Dropout
@@ -152,6 +153,7 @@ class TestWrongWriting:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
+            ({"fingerprint": "0" * 64}, "have changed since the sweep was submitted; submit again"),
             ({"max_length": 33}, "max_length 33 is more than the 32 tokens that the model sees"),
             ({"prompts": ["the cat " * 20], "max_length": 30}, r"leaves none of max_length 30 to write; raise"),
             ({"model": "nobody/nothing"}, r'model "nobody/nothing" is neither a folder .* put config.json, model'),
@@ -190,7 +192,8 @@ class TestWrongWriting:
 
     def test_submission_keeps_a_folder_relative_to_the_data_folder_and_a_name_as_it_is(self, made: Path) -> None:
         params = KoGpt2Params().model_dump()
-        assert prepare_writing.prepare(params | {"model": str(made / "model")}).params == {"model": "model"}
+        fixed = prepare_writing.prepare(params | {"model": str(made / "model")}).params
+        assert fixed == {"model": "model", "fingerprint": places.fingerprint(made / "model", made / "model")}
         assert prepare_writing.prepare(params).params == {"model": "skt/kogpt2-base-v2"}
 
 
@@ -261,6 +264,16 @@ class TestLearning:
         assert sorted(set(rates)) == [0.0, pytest.approx(0.2)]  # none in attention
         assert not any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in net.modules())
 
+    def test_a_file_whose_config_names_code_to_fetch_runs_none_of_it(self, made: Path) -> None:
+        problem = building("causal_lm", **learner())
+        module, params = tasks.load("causal_lm", learner())
+        about = problem.model.signature.about
+        tampered = {**about, "config": {**about["config"], "auto_map": {"AutoModelForCausalLM": "evil/code--m.Evil"}}}
+        assert isinstance(module.model(params, replace(problem.model.signature, about=tampered)), models.TrainedText)
+        for config in ({"model_type": "vit", "auto_map": {"AutoModelForCausalLM": "evil/code--m.Evil"}}, {}):
+            with pytest.raises(CheckpointDamaged, match="describes no causal language model"):
+                module.model(params, replace(problem.model.signature, about={**about, "config": config}))
+
     def test_without_prompts_it_writes_on_from_the_validation_part(self) -> None:
         problem = building("causal_lm", **learner(max_length=12))
         assert problem.write is not None
@@ -294,6 +307,7 @@ class TestWrongLearning:
             ({"data": "model/model.safetensors"}, "data", "is not UTF-8"),
             ({"tokenizer": None}, "tokenizer", "is missing; a new GPT-2 needs a tokenizer"),
             ({"tokenizer": "empty"}, "tokenizer", "has no tokenizer.json"),
+            ({"tokenizer": "n" * 999}, "tokenizer", "can be no folder"),
             ({"tokenizer": "./nowhere"}, "tokenizer", "there is neither"),
         ],
     )

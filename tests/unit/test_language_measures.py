@@ -35,6 +35,7 @@ def test_a_text_is_cut_at_ends_of_lines_into_80_10_10_and_nothing_is_lost_or_in_
     assert [piece[-1] for piece in (train, val)] == ["\n", "\n"]
     assert [len(piece) / len(text) for piece in (train, val, test)] == pytest.approx([0.8, 0.1, 0.1], abs=0.002)
     assert [len(piece) for piece in texts.cut("x" * 100)] == [80, 10, 10]  # where there are no lines
+    assert [len(piece) for piece in texts.cut("title\n" + "x" * 994)] == [800, 100, 100]  # or none near
 
 
 def test_a_block_s_targets_are_its_inputs_one_later_and_blocks_do_not_overlap() -> None:
