@@ -16,7 +16,7 @@ from jobs.images.problem import Feed, cut, shares
 from jobs.problem import Signature
 from jobs.tasks import cats_dogs, mnist
 
-PACKED = gzip.compress(b"x" * 999)  # its head is 10 bytes long
+PACKED = gzip.compress(b"x" * 999, mtime=0)  # its head is 10 bytes long
 IDX = b"\0\0\x08\x01"  # how a file in MNIST's own format with one dimension begins
 REAL = Path(os.environ.get("GRIDYARD_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 
@@ -105,7 +105,9 @@ def test_groups_are_cut_at_their_own_places() -> None:
 
 
 class TestFiles:
-    @pytest.mark.parametrize("packed", [PACKED[:20], PACKED[:10] + b"\xff" + PACKED[11:], PACKED[10:]])
+    @pytest.mark.parametrize(
+        "packed", [PACKED[:20], PACKED[:10] + b"\xff" + PACKED[11:], PACKED[10:]], ids=["cut", "changed", "headless"]
+    )
     def test_a_damaged_file_of_mnist_is_named_with_what_to_do(self, tmp_path: Path, packed: bytes) -> None:
         raw = tmp_path / "MNIST" / "raw"
         raw.mkdir(parents=True)
