@@ -6,8 +6,6 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from tqdm import tqdm
-
 logger = logging.getLogger(__name__)
 
 SHORTER_SIDE = 200  # px; training crops to 180 at most
@@ -16,6 +14,8 @@ QUALITY = 85  # of a JPEG
 
 def cats_dogs(raw: Path, target: Path) -> None:
     """PetImages/Cat/7.jpg becomes train/cat.7.jpg, RGB. What is no readable image is left out and counted."""
+    from tqdm import tqdm
+
     (target / "train").mkdir()
     left_out = []
     with zipfile.ZipFile(raw / "kagglecatsanddogs_5340.zip") as archive:

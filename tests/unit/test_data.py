@@ -116,7 +116,9 @@ def test_a_source_that_cannot_be_read_is_not_blamed_on_the_cache(cache: Path, tm
         data.cached("photos", "64px", lambda path: path.write_bytes((tmp_path / "gone").read_bytes()) and None)
 
 
-def test_importing_the_package_loads_no_torch() -> None:
+def test_importing_the_package_loads_neither_torch_nor_what_only_a_fetch_needs() -> None:
     loaded = "import jobs.data, jobs.data.sets, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     answer = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert not {"torch", "transformers", "sklearn", "pandas", "numpy", "huggingface_hub"} & set(answer.stdout.split())
+    assert not {"torch", "transformers", "sklearn", "pandas", "numpy", "huggingface_hub", "tqdm"} & set(
+        answer.stdout.split()
+    )
