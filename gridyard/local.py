@@ -90,7 +90,7 @@ def fetch_data(task: str) -> None:
     """
     known = catalogue.get(task)
     for name in known.data if known else ():
-        data.ensure(name)
+        data.get(name)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def of_set(name: str, file: str, *, target: str, unit: str, inputs: Sequence[str
         DataMissing: it could not be fetched.
         InputError: the file has other columns, or is broken.
     """
-    path = data.ensure(name) / file
+    path = data.get(name) / file
     sheet = sheets.read(path)
     sheet.check_columns((*inputs, target))
     mixed = Mixed(

@@ -1,7 +1,7 @@
 """Data sets on this machine: found or fetched from their home, and decoded once. Importing it loads no torch."""
 
 from jobs.data.bundled import bundled
-from jobs.data.fetch import ensure, find, get
+from jobs.data.fetch import find, get
 from jobs.data.places import cache_folder, cached, folder
 
-__all__ = ["bundled", "cache_folder", "cached", "ensure", "find", "folder", "get"]
+__all__ = ["bundled", "cache_folder", "cached", "find", "folder", "get"]

@@ -5,6 +5,8 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from jobs.data.places import folder as data_folder
@@ -29,11 +31,6 @@ def find(name: str) -> Path:
         fetches = f"`gridyard data get {name}` fetches it"
         raise DataMissing(f"the data set {name} is not in {target}. {fetches}; {_by_hand(found, target, missing)}")
     return target
-
-
-def ensure(name: str) -> Path:
-    """The folder of a data set, fetched if it is not there. Raises what `get` raises."""
-    return get(name)
 
 
 def get(name: str, folder: Path | None = None) -> Path:
@@ -136,16 +133,11 @@ def _from_the_hub(source: Hub, raw: Path, tried: list[str]) -> None:
     """Through the hub's own cache, which may have the file without network."""
     import pooch
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import logging as hub_logging
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    hub_logging.set_verbosity(logging.ERROR)  # not each of its tries: how they end is in our message
-
-    if not sys.stderr.isatty():
-        disable_progress_bars()
     path = raw / source.path
     try:
-        cached = hf_hub_download(source.repository, source.path, revision=source.revision)
+        with quiet_hub(bars=sys.stderr.isatty()):
+            cached = hf_hub_download(source.repository, source.path, revision=source.revision)
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(cached, path)
         algorithm, _, expected = (source.checksum or "").partition(":")
@@ -154,6 +146,24 @@ def _from_the_hub(source: Hub, raw: Path, tried: list[str]) -> None:
     except Exception as error:
         tried.append(f"Hugging Face hub, {source.repository}, {source.path}: {_why(error)}")
         raise
+
+
+@contextmanager
+def quiet_hub(*, bars: bool) -> Iterator[None]:
+    """The hub's library tells of errors only, and shows its progress bars or not; afterwards all is as before."""
+    from huggingface_hub.utils import logging as hub_logging
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    verbosity, hidden = hub_logging.get_verbosity(), are_progress_bars_disabled()
+    hub_logging.set_verbosity(logging.ERROR)  # not each of its tries: how they end is in our message
+    if not bars:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(verbosity)
+        if not hidden:
+            enable_progress_bars()
 
 
 def _keep_only(raw: Path, found: DataSet) -> None:

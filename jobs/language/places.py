@@ -8,6 +8,7 @@ from pathlib import Path
 from jobs import data, sources
 from jobs.catalogue.language import KOGPT2
 from jobs.catalogue.task import Unfit
+from jobs.data.fetch import quiet_hub
 from jobs.errors import DataMissing, InputError, did_you_mean
 from jobs.language import tokenizer
 from jobs.language.tokenizer import Tokenizer
@@ -52,7 +53,7 @@ def folder(param: str, stored: str) -> Path:
     if place.is_dir():
         return place
     if stored in OURS:
-        return data.ensure(OURS[stored])
+        return data.get(OURS[stored])
     if HUB_NAME.fullmatch(stored):
         return _from_the_hub(param, stored)
     return sources.opened(stored)
@@ -61,22 +62,17 @@ def folder(param: str, stored: str) -> Path:
 def _from_the_hub(param: str, name: str) -> Path:
     """Through the hub's own cache, which may have it without network (and alone is asked with HF_HUB_OFFLINE=1)."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     wanted = [*WANTED, *WEIGHTS] if param == "model" else list(WANTED)
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        with quiet_hub(bars=False):
+            return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # of many kinds: no network, no such name, no right to it
         raise InputError(
             f'{param} "{name}" is neither a folder in {data.folder().absolute()} nor a data set'
             f"{did_you_mean(name, OURS)} The Hugging Face hub did not give it: {_why(error)}. Without network put "
             f"{_files(param)} into {data.folder().absolute() / name} and try again"
         ) from None
-    finally:
-        if shown:
-            enable_progress_bars()
 
 
 def _why(error: Exception) -> str:

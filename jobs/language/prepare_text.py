@@ -49,7 +49,7 @@ def located(given: str | None) -> Path:
     files = [file.path for file in SETS[given].files] if given in SETS else []
     if given is not None and len(files) == 1 and files[0].endswith(".txt"):
         try:
-            return data.ensure(given) / files[0]
+            return data.get(given) / files[0]
         except InputError as wrong:
             raise Unfit("data", str(wrong)) from None
     path = sources.locate("data", given)

@@ -65,7 +65,7 @@ def model(params: CatsDogsParams, signature: Signature) -> Model:
 
 
 def build(params: CatsDogsParams, seed: int) -> Problem:
-    pictures = photos(data.ensure("cats_dogs"), params.image_size)
+    pictures = photos(data.get("cats_dogs"), params.image_size)
     signature = Signature(kind="image", input_shape=(3, params.image_size, params.image_size), classes=CLASSES)
     groups = images.shuffled(pictures.labels, params, seed)
     parts = images.cut(groups, [(TRAIN, TRAIN + VALIDATION)] * len(groups))

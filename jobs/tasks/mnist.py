@@ -96,7 +96,7 @@ def cnn(params: MnistParams) -> nn.Sequential:
 
 
 def build(params: MnistParams, seed: int) -> Problem:
-    pictures = digits(data.ensure("mnist"))
+    pictures = digits(data.get("mnist"))
     groups = images.shuffled(pictures.labels[:TRAIN], params, seed)
     counts = images.shares([len(group) for group in groups], VALIDATION / TRAIN)
     val, train = images.cut(groups, [(count,) for count in counts])
