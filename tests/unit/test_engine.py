@@ -98,7 +98,8 @@ class TestReports:
         reports: list[EpochReport] = []
         result = train_one(make_spec(job=5, lr=0.25), answer=lambda report: reports.append(report) or Answer.GO_ON)
         assert [(report.job, report.epoch) for report in reports] == [(5, 1), (5, 2), (5, 3)]
-        assert set(reports[0].metrics) == {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr"}
+        names = {f"{part}_{name}" for part in ("train", "val") for name in ("loss", "accuracy", "f1")}
+        assert set(reports[0].metrics) == {*names, "lr"}
         assert reports[0].metrics["lr"] == 0.25
         assert all(report.seconds > 0 for report in reports)
         assert result.history == reports
