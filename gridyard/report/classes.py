@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gridyard.report.drawing import BEST, COLORS, Panel, count_axis, legend, logarithmic, shown
+from gridyard.report.drawing import BEST, COLORS, Panel, columns, count_axis, legend, logarithmic, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,9 +31,9 @@ def pictures(tested: "Tested", found: "Classification") -> list[Panel]:
 
 def _confusion(found: "Classification") -> Panel:
     names = [shown(one.name) for one in found.classes]
-    across = max(map(len, names)) > 3 and len(names) > 3  # names that would touch each other stand upright
     side = max(2.6, 0.46 * len(names))
-    label = 0.09 * max(map(len, names))  # inches that the longest name takes
+    label = 0.09 * max(map(columns, names))  # inches that the longest name takes
+    across = label > side / len(names)  # names that would touch each other stand upright
 
     def draw(axes: "Axes") -> None:
         counts = found.confusion

@@ -25,6 +25,7 @@ POINTS_PER_INCH = 72
 NOTE_POINTS = 10.5  # height of a line of a note
 TITLE_INCHES = 0.45  # height of a figure's title
 NARROWEST = 6.0  # inches; a title needs some room
+PANELS = 3  # in a row of a figure
 LABEL_INCHES = 0.5  # height of an axis's numbers and label
 LONGEST = 22  # columns of a class's or a feature's name on a plot
 
@@ -54,15 +55,16 @@ def shown(text: str, longest: int = LONGEST) -> str:
     """A name on one line, cut after so many columns; a Korean letter takes two."""
     printable = "".join(letter if letter.isprintable() else " " for letter in text)
     text = " ".join(printable.split())
-    widths = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text]
-    if sum(widths) <= longest:
+    if columns(text) <= longest:
         return text
-    kept, used = "", 1
-    for letter, width in zip(text, widths, strict=True):
-        if used + width > longest:
-            break
-        kept, used = kept + letter, used + width
-    return kept.rstrip() + "…"
+    while columns(text) > longest - 1:
+        text = text[: longest - 1] if len(text) >= longest else text[:-1]
+    return text.rstrip() + "…"
+
+
+def columns(text: str) -> int:
+    """That it takes in a terminal: two of a Korean letter."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def as_svg(panel: Panel) -> str:
@@ -77,8 +79,7 @@ def as_svg(panel: Panel) -> str:
 
 def as_file(panels: Sequence[Panel], title: str, extension: str) -> bytes:
     """All panels in rows of three below a title: a png, svg or pdf."""
-    columns = min(3, len(panels))
-    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    rows = [panels[start : start + PANELS] for start in range(0, len(panels), PANELS)]
     heights = [max(panel.height + _subtitle_inches(panel) for panel in row) for row in rows]
     width = max(max(sum(panel.width for panel in row) for row in rows), NARROWEST)
     with styled(fonts_of_reader=False):

@@ -1,18 +1,17 @@
 """Texts that language models wrote: for a terminal, side by side, and as a panel of a figure."""
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from db.results import JobDetails
+from gridyard.report import drawing
+from gridyard.report.drawing import Panel
 from gridyard.tables import number
 from jobs.spec import Json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from gridyard.report.drawing import Panel
 
 SETTINGS = ("temperature", "top_k", "top_p", "repetition_penalty", "max_length")
 DRAWN = 3  # texts of a figure; a page has all
@@ -65,20 +64,16 @@ def folded(text: str, columns: int) -> list[str]:
     for paragraph in text.splitlines() or [""]:
         line, used, space = "", 0, 0
         for letter in ("".join(letter if letter.isprintable() else " " for letter in paragraph)).rstrip():
-            width = 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+            width = drawing.columns(letter)
             if used + width > columns:
                 cut = space or len(line)
                 lines.append(line[:cut].rstrip())
                 line, space = line[cut:].lstrip(), 0
-                used = _columns(line)
+                used = drawing.columns(line)
             line, used = line + letter, used + width
             space = len(line) if letter == " " else space
         lines.append(line)
     return lines
-
-
-def _columns(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def for_terminal(found: Sequence[Sample], columns: int, indent: str = "  ") -> str:
@@ -92,10 +87,8 @@ def _told(one: Sample, columns: int, indent: str) -> str:
     return "\n".join([*head, *body])
 
 
-def panels(details: JobDetails) -> "list[Panel]":
+def panels(details: JobDetails) -> list[Panel]:
     """The first texts; nothing where there are none."""
-    from gridyard.report.drawing import Panel
-
     found = samples(details)
     if not found:
         return []
