@@ -97,6 +97,12 @@ class TestPortable:
         given = sources.locate("data", str(data_folder / ".." / "here" / "a.csv"))
         assert sources.portable(given) == str(Path("a.csv").resolve())
 
+    @pytest.mark.parametrize("given", ["../data/a.csv", "link/a.csv"])
+    def test_a_way_round_into_the_data_folder_is_one_into_it(self, data_folder: Path, given: str) -> None:
+        (data_folder / "a.csv").write_text("a")
+        Path("link").symlink_to(data_folder)
+        assert sources.portable(sources.locate("data", given)) == "a.csv"
+
     def test_a_link_out_of_the_data_folder_keeps_its_name(self, data_folder: Path, tmp_path: Path) -> None:
         (tmp_path / "elsewhere.csv").write_text("a")
         (data_folder / "a.csv").symlink_to(tmp_path / "elsewhere.csv")
