@@ -2,31 +2,27 @@
 
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from db import queue, submission
 from gridyard import cli
 from gridyard.client import Job, Yard
-from gridyard.report import classes, compare, drawing, facts, look, page, texts, values, write
-from jobs import evaluation, scores
+from gridyard.report import compare, drawing, facts, look, page, write
+from jobs import scores
 from jobs.engine import Options, train
 from jobs.errors import InputError, NotFound
-from jobs.evaluation import Importance
 from jobs.spec import Answer, Assignment, BestModel, Claim, EpochReport, Failure, Objective, SweepSpec, TrainResult
 from jobs.states import FailureReason
 from jobs.store import Store
+from tests.reports import HOSTILE, Reader, made_up
 
 IRIS, OTHER, SINE, RUNNING, FAILED, READY = 1, 2, 3, 4, 5, 6  # jobs in the order they are claimed
 WRITER, OTHER_WRITER = 7, 8
-LONG = "a class with a very long name indeed {}"
-HOSTILE = '<script>alert("1")</script> & $x_1^{$'
 
 
 def add(yard: Yard, task: str, cells: list[dict[str, Any]], objective: Objective, epochs: int) -> None:
@@ -112,24 +108,6 @@ def yard(home: Path) -> Iterator[Yard]:
         finish(yard, claim, wrote(claim, text))
     yield yard
     yard.database.close()
-
-
-class Reader(HTMLParser):
-    """What a browser would make of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def page_of(job: Job, folder: Path) -> Reader:
@@ -232,77 +210,6 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(tmp_path: 
         write.place(tmp_path / name, "a report", write.PAGES)
 
 
-def made_up(labels: tuple[str, ...], rows: int = 300, **changes: Any) -> evaluation.Tested:
-    """A model that is right two times of three."""
-    draws = np.random.default_rng(0)
-    truth = draws.integers(0, len(labels), rows)
-    logits = draws.normal(size=(rows, len(labels))) + 2 * np.eye(len(labels))[truth]
-    given: dict[str, Any] = {
-        "predictions": logits,
-        "truth": truth,
-        "rows": np.arange(rows),
-        "names": tuple(map(str, range(rows))),
-        "classes": labels,
-        "scores": scores.classification(logits, truth, labels),
-        "pictures": {},
-        "importance": tuple(Importance(feature=name, drop=0.1, std=0.05) for name in labels),
-        "importance_rows": rows,
-        "target": "",
-        "unit": "",
-    }
-    return evaluation.Tested(**{**given, **changes})
-
-
-def test_names_of_classes_are_drawn_as_they_are_and_run_nothing() -> None:
-    found = made_up((HOSTILE, "가나다", "a\nb\x1b[31m", "-->", "]]>"))
-    assert isinstance(found.scores, scores.Classification)
-    for panel in [*classes.panels(found.scores), *values.importance(found)]:
-        read = Reader(drawing.as_svg(panel))
-        assert "script" not in read.tags
-        assert "\x1b" not in read.text
-    assert drawing.as_file(classes.panels(found.scores), HOSTILE, "png").startswith(b"\x89PNG")
-
-
-def overlapping(boxes: list[Any]) -> bool:
-    pairs = ((one, other) for place, one in enumerate(boxes) for other in boxes[:place])
-    return any(one.overlaps(other) for one, other in pairs)
-
-
-@pytest.mark.parametrize(("count", "name"), [(10, "{}"), (2, LONG), (3, LONG), (20, LONG)])
-def test_nothing_overlaps_in_a_confusion_matrix(count: int, name: str) -> None:
-    found = made_up(tuple(name.format(number) for number in range(count)), rows=5000).scores
-    assert isinstance(found, scores.Classification)
-    panel = classes.panels(found)[0]
-    with drawing.styled(fonts_of_reader=False):
-        figure = drawing.new_figure(panel.width, panel.height)
-        axes = figure.add_subplot()
-        drawing.paint(axes, panel)
-        figure.draw_without_rendering()
-        labels = [text.get_window_extent() for text in (*axes.get_xticklabels(), *axes.get_yticklabels())]
-        numbers = [text.get_window_extent() for text in axes.texts]
-        cell = axes.get_window_extent().width / count
-    assert not overlapping(labels)
-    assert all(box.width < cell for box in numbers)
-    assert all(figure.bbox.x0 <= box.x0 and figure.bbox.y0 <= box.y0 for box in labels)
-
-
-def test_more_classes_than_can_be_drawn_are_told_in_a_table() -> None:
-    found = made_up(tuple(f"class {number}" for number in range(30)), rows=900).scores
-    assert isinstance(found, scores.Classification)
-    assert "Confusion matrix" not in [panel.title for panel in classes.panels(found)]
-
-
-def test_many_points_are_a_sample_and_the_plot_says_so() -> None:
-    truth = np.linspace(0, 1, 5000)
-    found = scores.regression(truth**2, truth)
-    plotted = made_up(
-        ("a", "b"), truth=truth, predictions=truth**2, scores=found, classes=(), target="price", unit="USD"
-    )
-    panels = values.panels(plotted, found)
-    assert panels[0].note == "1,500 of 5,000 test rows, drawn at random"
-    assert "true price (USD)" in Reader(drawing.as_svg(panels[0])).text
-
-
 def test_pictures_of_mistakes_are_in_the_page(yard: Yard) -> None:
     found = made_up(("cat", "dog"), names=tuple(f"<i>{number}.jpg" for number in range(300)))
     assert isinstance(found.scores, scores.Classification)
@@ -311,16 +218,6 @@ def test_pictures_of_mistakes_are_in_the_page(yard: Yard) -> None:
     read = Reader(page.of_job(look.Result(details=yard.job(IRIS).details(), tested=found, missing=())))
     assert read.tags.count("img") == len(pictures)
     assert f"<i>{next(iter(pictures))}.jpg" in read.text
-
-
-def test_a_small_picture_is_enlarged_pixel_by_pixel() -> None:
-    import base64
-    import io
-
-    uri = page.as_png(np.array([[0, 255], [255, 0]], np.uint8))
-    picture = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
-    assert picture.size == (96, 96)
-    assert set(np.asarray(picture).ravel().tolist()) == {0, 255}
 
 
 def test_a_comparison_lists_what_differs_and_nothing_else(yard: Yard) -> None:
@@ -396,25 +293,3 @@ def test_a_job_is_shown_with_its_texts(yard: Yard, home: Path) -> None:
     answer = CliRunner().invoke(cli.app, ["show", str(WRITER), "--db", f"sqlite:///{home}/gridyard.db"])
     assert '"<script>' in answer.stdout
     assert "  옛날 옛적에\n" in answer.stdout
-
-
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        ("one two three", ["one two", "three"]),
-        ("onetwothree", ["onetwoth", "ree"]),
-        ("가나다라마", ["가나다라", "마"]),
-        ("a\n\nb", ["a", "", "b"]),
-        ("a\x1b[2Jb", ["a [2Jb"]),
-        ("", [""]),
-    ],
-)
-def test_texts_are_folded_to_the_columns_that_letters_take(text: str, lines: list[str]) -> None:
-    assert texts.folded(text, 8) == lines
-
-
-@pytest.mark.parametrize(
-    ("given", "told"), [(None, "–"), (0.98765, "0.9877"), (1371204.3, "1,371,204"), (-12345.6, "-12,346"), (3, "3.000")]
-)
-def test_large_numbers_have_all_their_digits_before_the_point(given: float | None, told: str) -> None:
-    assert facts.value(given) == told
