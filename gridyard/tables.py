@@ -141,7 +141,7 @@ def parameter(value: Any) -> str:
     if isinstance(value, dict) and "name" in value:
         rest = ", ".join(f"{name}={parameter(inner)}" for name, inner in value.items() if name != "name")
         return f"{value['name']}({rest})"
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
