@@ -76,8 +76,10 @@ def job(details: JobDetails) -> str:
         blocks.append("attempts\n" + _attempts(details))
     if details.history:
         blocks.append(f"last epochs of {len(details.history)}\n" + _history(details.history[-EPOCHS:]))
+    if notes := details.environment.get("notes"):
+        blocks.append("notes on the data\n" + "\n".join(f"- {note}" for note in notes))
     if details.environment:
-        environment = [(name, parameter(value)) for name, value in details.environment.items()]
+        environment = [(name, parameter(value)) for name, value in details.environment.items() if name != "notes"]
         blocks.append("environment\n" + _pairs(environment))
     if details.artifacts:
         files = [(one.name, f"{one.size} bytes in {one.place}, sha256 {one.sha256}") for one in details.artifacts]
