@@ -108,7 +108,7 @@ def as_told(sheet: Sheet, column: Column) -> Cells:
         values, wrong = dates(series, column.format)
     first = int(np.argmax(wrong))
     if wrong.any():
-        allowed = MARKS[column.decimal] if by_number else f"a date such as {_example(column.format)}"
+        allowed = _number(series.iloc[[first]], column.decimal) if by_number else f"a date {_example(column.format)}"
         raise InputError(
             f'{sheet.row(first)}: column "{name}" holds {_shown(series.iloc[first])}; allowed is {allowed}'
         )
@@ -130,8 +130,14 @@ def _shown(value: object) -> str:
     return f'"{text}"' if len(text) <= 40 else f'"{text[:39]}…"'
 
 
+def _number(cell: pd.Series, decimal: Mark) -> str:
+    """What is allowed in place of this cell; the mark is told where the cell has the other one."""
+    other = DECIMAL_POINT if decimal == "," else DECIMAL_COMMA
+    return MARKS[decimal if _match(words(cell, NO_NUMBER)[0], other).any() else ""]
+
+
 def _example(form: str) -> str:
-    return EPOCH.replace(year=2024, day=31).strftime("%Y-%m-%d" if form in ("", "ISO8601") else form)
+    return "such as " + EPOCH.replace(year=2024, day=31).strftime("%Y-%m-%d" if form in ("", "ISO8601") else form)
 
 
 def words(series: pd.Series, missing: set[str]) -> tuple[pd.Series, Mask]:

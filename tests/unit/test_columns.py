@@ -282,6 +282,13 @@ class TestReadRows:
         else:
             assert columns.read_rows(tmp_path / "asked.csv", signature).values.tolist() == [[value]]
 
+    @pytest.mark.parametrize("decimal", [".", ","])
+    def test_the_decimal_mark_is_told_only_where_the_cell_has_the_other_one(self, decimal: str) -> None:
+        about = {"columns": [{"name": "a", "decimal": decimal}]}
+        signature = Signature(input_shape=(1,), features=("a",), about=about)
+        with pytest.raises(InputError, match=r'column "a" holds "huge"; allowed is a number$'):
+            columns.read_rows(pd.DataFrame({"a": ["huge"]}), signature)
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
