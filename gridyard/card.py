@@ -72,7 +72,7 @@ def _number(value: float | None) -> str:
 
 
 def _use(model: "Model", exported: "Exported") -> list[str]:
-    from jobs.export import row_type
+    from jobs.export import TOLERANCE, row_type
 
     facts = {"shape": ", ".join(map(str, model.signature.input_shape)), "type": str(row_type(model)).split(".")[1]}
     ways = [("With Gridyard, from its checkout", WITH_GRIDYARD.format(given=GIVEN[model.signature.kind]))]
@@ -84,7 +84,8 @@ def _use(model: "Model", exported: "Exported") -> list[str]:
     for name, check in exported.checks.items():
         lines.append(
             f"{name} was compared with the model on {check.rows} rows, {check.real} of them of the test part: the "
-            f"largest difference is {check.absolute:.2g}, or {check.relative:.2g} of the largest prediction."
+            f"largest difference is {check.relative:.2g} of the largest prediction (allowed {TOLERANCE:g}), "
+            f"{check.absolute:.2g} absolute."
         )
     return [*lines, *(f"{note}." for note in exported.notes)]
 

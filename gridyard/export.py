@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridyard import card
-from jobs.errors import GridyardError, InputError, did_you_mean
+from jobs.errors import GridyardError, InputError, JobsFailed, did_you_mean
 from jobs.store import replace
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def export(job: "Job", folder: Path, *, formats: Sequence[str] | None = None, fo
     Raises:
         InputError: there is no such format, the folder is not empty, or it is none.
         NotFound: the job has no model.
+        JobsFailed: none of the formats is possible.
     """
     for name in formats or ():
         if name not in FILES:
@@ -55,6 +56,8 @@ def export(job: "Job", folder: Path, *, formats: Sequence[str] | None = None, fo
     found = {FILES["safetensors"]: content} if "safetensors" in wanted else {}
     found |= _converted(job.spec(), model, [name for name in wanted if name != "safetensors"], done)
     done.failed |= formats is not None and len(found) < len(set(wanted))
+    if not found:
+        raise JobsFailed(f"{'; '.join(done.notes)}; nothing was written")
     found[CARD] = card.text(job.details(), job.spec(), model, done).encode()
     try:
         for name, written in found.items():

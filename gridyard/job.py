@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from db import results
 from db.results import JobDetails
+from gridyard.writing import check
 from jobs.errors import StoreError
 from jobs.spec import JobSpec, Json
 
@@ -50,9 +51,10 @@ class Job:
             NotFound: the job has not succeeded.
             StoreError: the file is away, or is not the one that was recorded.
         """
+        content = self.content()  # without a model, nobody waits for torch
         from jobs import artifact
 
-        return artifact.load(self.content())
+        return artifact.load(content)
 
     def predict(self, given: Any, *, top: int | None = None, **writing: Any) -> list[Json]:
         """What its best model makes of new inputs: a list of objects, as `gridyard predict --json` writes them.
@@ -67,15 +69,18 @@ class Job:
             InputError: the input does not fit the model; a picture that cannot be read only has an `error`.
             NotFound: the job has not succeeded.
         """
+        check(writing)
+        model = self.on_device()
         from jobs import predict
 
-        return list(predict.predict(self.on_device(), given, top=top, writing=writing))
+        return list(predict.predict(model, given, top=top, writing=writing))
 
     def on_device(self) -> "Model":
         """As `load`, on the device of the settings."""
+        model = self.load()
         from jobs import devices
 
-        return self.load().to(devices.choose(self.yard.settings.device))
+        return model.to(devices.choose(self.yard.settings.device))
 
     def export(
         self, folder: str | PathLike[str], *, formats: Sequence[str] | None = None, force: bool = False

@@ -25,7 +25,7 @@ Predict = Callable[[Tensor], Tensor]
 class Check:
     """How far predictions of an exported file are from the model's, on the same rows."""
 
-    rows: int
+    rows: int  # different ones
     real: int  # of them from the test part; the others are random
     absolute: float  # largest difference
     relative: float  # the same, to the largest prediction, at least to 1
@@ -119,10 +119,8 @@ def check(model: Model, other: Predict, real: Tensor | None) -> Check:
             assert expected.shape == found.shape
             absolute = max(absolute, difference(expected, found))
             largest = max(largest, expected[expected.isfinite()].abs().amax().item() if expected.numel() else 0.0)
-    rows = sum(len(batch) for batch in batches)
-    return Check(
-        rows=rows, real=0 if real is None else rows - RANDOM_ROWS - 1, absolute=absolute, relative=absolute / largest
-    )
+    known = 0 if real is None else len(real)
+    return Check(rows=RANDOM_ROWS + 1 + known, real=known, absolute=absolute, relative=absolute / largest)
 
 
 def difference(expected: Tensor, found: Tensor) -> float:

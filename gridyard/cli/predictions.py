@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from gridyard import bars
+from gridyard import bars, writing
 from gridyard.cli.common import counted, plain
 from gridyard.tables import number, table
 from jobs.errors import InputError
@@ -48,9 +48,10 @@ def show(job: "Job", wanted: Wanted, form: str) -> int:
     Returns:
         The number of pictures that could not be read; each was named on stderr.
     """
-    from jobs import predict
-
+    writing.check(wanted.writing)
     model, broken = job.on_device(), 0
+    from jobs import predict  # imports torch, which a job without a model has no use for
+
     top = SHOWN if form == "text" and wanted.top is None else wanted.top
     with ExitStack() as stack:
         given = stack.enter_context(read(wanted, model.signature))
@@ -222,14 +223,14 @@ def exported(done: "Exported") -> str:
         rows.append([name, f"{size:,}", _compared(done.checks[name]) if name in done.checks else ""])
     text = f"job {done.job} in {done.folder}\n{table(['file', 'bytes', 'compared with the model'], rows)}"
     notes = [f"{name}: {_compared(one)}" for name, one in done.checks.items() if name not in done.files]
-    return "\n".join([text, *notes, *done.notes])
+    return "\n".join([text, *notes, *([] if done.failed else done.notes)])  # of a failure, the error says them
 
 
 def _compared(check: Any) -> str:
     from jobs.export import TOLERANCE
 
-    told = f"largest difference {check.absolute:.2g}, {check.relative:.2g} of the largest prediction"
-    return f"{told} (allowed {TOLERANCE:g}), on {counted(check.rows, 'row')}, {check.real} of the test part"
+    told = f"largest difference {check.relative:.2g} of the largest prediction (allowed {TOLERANCE:g}), "
+    return f"{told}{check.absolute:.2g} absolute, on {counted(check.rows, 'row')}, {check.real} of the test part"
 
 
 def repeated(found: "Repeated") -> str:

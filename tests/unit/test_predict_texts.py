@@ -74,8 +74,8 @@ def test_prompts_come_from_stdin_and_from_a_file_with_one_per_line(yard: Yard, t
         ([], "a prompt is missing; give it in quotes"),
         (["the", "--prompts", "prompts.txt"], "a prompt and --prompts are both given"),
         (["--prompts", "nothing.txt"], "nothing.txt: cannot be read as UTF-8 text: .*No such file"),
-        (["the", "--temperature", "-1"], "settings of writing: temperature: .* greater than or equal to 0"),
-        (["the", "--top-p", "2"], "settings of writing: top_p: .* less than or equal to 1"),
+        (["the", "--temperature", "-1"], "^temperature was given -1; allowed is a number from 0 to 100$"),
+        (["the", "--top-p", "2"], "^top_p was given 2; allowed is a number, above 0 and at most 1$"),
         (["the", "--max-length", "1000"], "max_length 1000 is more than the 32 tokens that the model sees"),
         (
             ["the cat sat on the mat"],
