@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gridyard.client import Yard
     from gridyard.export import Exported
     from gridyard.repeat import Repeated
+    from gridyard.report.write import Written
     from jobs.problem import Model
 
 
@@ -98,10 +99,8 @@ class Job:
         """Write its main plots as one figure (.png, .svg or .pdf); errors as `write`."""
         self.write(plot=path)
 
-    def write(
-        self, *, report: str | PathLike[str] | None = None, plot: str | PathLike[str] | None = None
-    ) -> list[Path]:
-        """Write a page, a figure, or both with one evaluation of the best model; the files.
+    def write(self, *, report: str | PathLike[str] | None = None, plot: str | PathLike[str] | None = None) -> "Written":
+        """Write a page, a figure, or both with one evaluation of the best model; its files, and what they lack.
 
         Raises:
             InputError: a path is none that can be written to, or the job has no epoch yet.

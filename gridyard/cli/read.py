@@ -101,11 +101,13 @@ def show(
     from gridyard.cli import text
 
     found = existing(db).job(job)
-    written = found.write(report=report, plot=plot) if report or plot else []
+    written = found.write(report=report, plot=plot) if report or plot else None
+    for reason in written.missing if written else ():
+        typer.echo(reason, err=True)
     if as_json:
         print_json(found.details())
     else:
-        typer.echo(_said(written) or text.job(found.details()))
+        typer.echo(_said(written.files) if written else text.job(found.details()))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Reports and plots as files: whole or not at all, at the user's place."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +20,16 @@ FIGURES = (".png", ".svg", ".pdf")
 File = str | PathLike[str]
 
 
-def of_job(job: "Job", *, report: File | None = None, plot: File | None = None) -> list[Path]:
-    """Write a job's page, its figure, or both; the files.
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What was written of a job."""
+
+    files: list[Path]
+    missing: tuple[str, ...]  # what a reader may look for in them in vain, and why
+
+
+def of_job(job: "Job", *, report: File | None = None, plot: File | None = None) -> Written:
+    """Write a job's page, its figure, or both.
 
     Raises:
         NotFound: there is no such job.
@@ -28,7 +37,8 @@ def of_job(job: "Job", *, report: File | None = None, plot: File | None = None) 
     """
     places = _places(report, plot)
     result = look(job)
-    return _write(places, lambda: _page_of(result), lambda kind: _figure_of(result, kind))
+    files = _write(places, lambda: _page_of(result), lambda kind: _figure_of(result, kind))
+    return Written(files=files, missing=result.missing)
 
 
 def of_comparison(found: Comparison, *, report: File | None = None, plot: File | None = None) -> list[Path]:
@@ -89,6 +99,8 @@ def _figure_of(result: Result, kind: str) -> bytes:
     from gridyard.report import drawing, texts
 
     panels = [*result.learning, *result.testing, *result.pictures, *texts.panels(result.details)]
+    if not panels:
+        raise InputError(f"job {result.details.job} has neither curves nor texts, so there is nothing to draw")
     facts = [f"seed {result.details.seed}", *_score(result)]
     return drawing.as_file(panels, f"{result.title}, {', '.join(facts)}", kind)
 
@@ -100,7 +112,7 @@ def _score(result: Result) -> list[str]:
     name = details.metric.removeprefix("val_")
     test = details.metrics.get(f"test_{name}")
     of_test = [] if test is None else [f"on test data {value(test)}"]
-    return [f"{name_of(name)} {value(details.score)}", *of_test]
+    return [f"{name_of(name)} on validation data {value(details.score)}", *of_test]
 
 
 def _page_of_several(found: Comparison) -> str:
