@@ -137,6 +137,7 @@ def tested(spec: JobSpec, network: Network, predictions: Tensor) -> Tested:
     truth = truth.reshape(len(truth))
     found = scores.classification(values, truth, classes) if classes else scores.regression(values, truth)
     worst = [mistake.index for mistake in found.mistakes] if isinstance(found, Classification) else []
+    about = {**network.problem.model.signature.about, **signature.about}  # an older model may tell less
     importance, shuffled = importances(spec, network, truth, found)
     return Tested(
         predictions=values,
@@ -148,8 +149,8 @@ def tested(spec: JobSpec, network: Network, predictions: Tensor) -> Tested:
         pictures={index: network.picture(index) for index in worst} if signature.kind == "image" else {},
         importance=importance,
         importance_rows=shuffled,
-        target=str(signature.about.get("target", "")),
-        unit=str(signature.about.get("unit", "")),
+        target=str(about.get("target", "")),
+        unit=str(about.get("unit", "")),
     )
 
 

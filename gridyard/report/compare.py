@@ -197,7 +197,7 @@ def _overlay(labels: Sequence[str], details: Sequence[JobDetails], name: str, ti
                 axes.plot(one.best_epoch, line[one.best_epoch - 1], "o", color=color, ms=5)
         curves.scale(axes, values, name[4:])
         curves.epoch_axis(axes)
-        axes.set_ylabel(f"validation, {unit}" if unit else "validation")
+        axes.set_ylabel(f"{title} ({unit})" if unit else title)
         legend(axes, columns=1)
 
     few = f"the first {len(drawn)} of {len(labels)} jobs; " if len(drawn) < len(labels) else ""
