@@ -41,7 +41,7 @@ def _confusion(found: "Classification") -> Panel:
         axes.pcolormesh(shares, cmap=_see_through(), vmin=0, vmax=1)
         for row, column in ((row, column) for row in range(len(names)) for column in range(len(names))):
             if counts[row, column]:
-                color = "white" if shares[row, column] > 0.55 else None
+                color = "white" if shares[row, column] > 0.7 else None
                 text = f"{counts[row, column]}"
                 size = 9 if len(text) < 4 or len(names) <= 4 else 7.5
                 axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, color=color)

@@ -25,6 +25,8 @@ POINTS_PER_INCH = 72
 NOTE_POINTS = 10.5  # height of a line of a note
 TITLE_INCHES = 0.45  # height of a figure's title
 NARROWEST = 6.0  # inches; a title needs some room
+WIDE = 6.2  # inches
+NOTHING = 1e-3  # inches; a part of a figure must have a size
 PANELS = 3  # in a row of a figure
 LABEL_INCHES = 0.5  # height of an axis's numbers and label
 LONGEST = 22  # columns of a class's or a feature's name on a plot
@@ -49,6 +51,11 @@ class Panel:
     width: float = 4.8  # inches
     height: float = 3.5
     note: str = ""  # what a reader should know, under the plot
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is too wide for a page's column: it would be shrunk until nobody could read it."""
+        return self.width > WIDE
 
 
 def shown(text: str, longest: int = LONGEST) -> str:
@@ -80,18 +87,20 @@ def as_svg(panel: Panel) -> str:
 def as_file(panels: Sequence[Panel], title: str, extension: str) -> bytes:
     """All panels in rows of three below a title: a png, svg or pdf."""
     rows = [panels[start : start + PANELS] for start in range(0, len(panels), PANELS)]
-    heights = [max(panel.height + _subtitle_inches(panel) for panel in row) for row in rows]
+    heights = [max(map(_whole_height, row)) for row in rows]
     width = max(max(sum(panel.width for panel in row) for row in rows), NARROWEST)
     with styled(fonts_of_reader=False):
         figure = new_figure(width, sum(heights) + TITLE_INCHES)
         ratios = [TITLE_INCHES, *heights]
         head, *lines = figure.subfigures(len(ratios), 1, squeeze=False, height_ratios=ratios)[:, 0]
         head.text(0.01, 0.5, shown(title, int(width * 8)), va="center", fontsize=13, fontweight="bold")
-        for line, row in zip(lines, rows, strict=True):
+        for line, row, height in zip(lines, rows, heights, strict=True):
             left = width - sum(panel.width for panel in row)
-            places = line.subfigures(1, len(row) + 1, width_ratios=[*(panel.width for panel in row), left or 1e-3])
+            places = line.subfigures(1, len(row) + 1, width_ratios=[*(panel.width for panel in row), left or NOTHING])
             for place, panel in zip(places, row, strict=False):
-                paint(place.add_subplot(), panel, noted=True)
+                below = max(height - _whole_height(panel), NOTHING)
+                upper, _ = place.subfigures(2, 1, height_ratios=[_whole_height(panel), below])
+                paint(upper.add_subplot(), panel, noted=True)
         return saved(figure, extension, transparent=False)
 
 
@@ -109,8 +118,9 @@ def _subtitle(panel: Panel) -> list[str]:
     return textwrap.wrap(panel.note, int(panel.width * 14))
 
 
-def _subtitle_inches(panel: Panel) -> float:
-    return NOTE_POINTS * len(_subtitle(panel)) / POINTS_PER_INCH
+def _whole_height(panel: Panel) -> float:
+    """With its note, in inches."""
+    return panel.height + NOTE_POINTS * len(_subtitle(panel)) / POINTS_PER_INCH
 
 
 def new_figure(width: float, height: float) -> "Figure":

@@ -97,7 +97,7 @@ def importance(tested: "Tested") -> list[Panel]:
         axes.errorbar([one.drop for one in drawn], bars, xerr=[one.std for one in drawn], fmt="none", ecolor=BEST)
         axes.set_yticks(bars, [shown(one.feature, 28) for one in drawn])
         axes.axvline(0, color=BEST, lw=1)
-        axes.set(xlabel=f"drop in {judged} when the column is shuffled", ylabel="column")
+        axes.set(xlabel=f"drop in {judged} when shuffled", ylabel="column")
 
     few = (
         f"the {MOST_COLUMNS} first of {len(tested.importance)} columns; " if len(drawn) < len(tested.importance) else ""
