@@ -5,7 +5,7 @@ A task's parameters are one pydantic model. Rules stand at single fields, never 
 checked one by one, so a grid of a million cells is validated as fast as one of ten.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,6 +66,11 @@ Schedule = Annotated[Scheduler | None, Field(description="learning rate over tim
 
 class TrainingParams(Params):
     """What every training understands."""
+
+    # What jobs that train together may differ in: numbers of their own rows. All else makes the shape of a pack.
+    rowwise: ClassVar[frozenset[str]] = frozenset(
+        {"lr", "momentum", "weight_decay", "clip_norm", "scheduler", "warmup_epochs", "dropout"}
+    )
 
     lr: LearningRate = 0.01
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("adam", description="torch.optim's class")

@@ -103,6 +103,9 @@ class Claim:
     worker: str
     attempt: int  # 1, 2, …
     time_limit: float | None = None  # seconds one attempt may take; None: no limit
+    pack: int = 0  # jobs of one sweep and one pack number may train together
+    most: int = 0  # of such jobs at once; 0: as many as pay
+    more: int = 0  # such jobs that were still ready after this claim, counted no further than is of use
 
     @property
     def job(self) -> int:
@@ -126,6 +129,7 @@ class SweepSpec:
     priority: int = 0  # higher is claimed first
     queue: str = "cpu"  # the workers that may claim its jobs
     time_limit: float | None = None  # seconds one attempt may take
+    pack: int = 0  # the most jobs trained together; 0: as many as pay, 1: each alone
 
 
 class Answer(StrEnum):
@@ -143,6 +147,8 @@ class Assignment:
 
     spec: JobSpec
     attempt: int  # its files lie under "{job}/{attempt}/"
+    most: int = 0  # jobs that may train together with it; 0: as many as pay, 1: none
+    more: int = 0  # ready jobs that could join it; 0: its pack need not be measured
 
 
 @dataclass(frozen=True, kw_only=True)
