@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -133,10 +133,10 @@ def _device(setting: str, recorded: str) -> str:
 
 def _refuse_other_data(assignment: Assignment, device: str, recorded: str | None) -> None:
     """Look at the data before hours are spent on it."""
-    from jobs import devices, engine
+    from jobs import devices, ends, hall
 
     job = assignment.spec.job
-    fresh = engine.guarded(assignment, 0, partial(engine.fresh, assignment, devices.choose(device)))
+    fresh = ends.guarded(assignment, 0, partial(hall.fresh, assignment, devices.choose(device)))
     if isinstance(fresh, Failure):
         raise _not_again(job, fresh)
     found = fresh.problem.fingerprint
@@ -152,14 +152,15 @@ def _not_again(job: int, failure: Failure) -> JobsFailed:
 
 
 @contextmanager
-def _progress(spec: JobSpec) -> Iterator[Callable[[EpochReport], Answer]]:
+def _progress(spec: JobSpec) -> Iterator[Callable[[Sequence[EpochReport], int], list[Answer]]]:
     """A bar with a step per epoch, as the engine's `report`."""
     metric = spec.objective.metric
     with bars.steps(f"job {spec.job}, epoch", spec.epochs) as advance:
 
-        def report(epoch: EpochReport) -> Answer:
+        def report(epochs: Sequence[EpochReport], room: int) -> list[Answer]:
+            (epoch,) = epochs
             advance(f"{metric} {epoch.metrics.get(metric, math.nan):.4g}")
-            return Answer.GO_ON
+            return [Answer.GO_ON]
 
         yield report
 

@@ -4,40 +4,78 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
-from jobs import optimizers, tensorfile
+from jobs import tensorfile
 from jobs.errors import CheckpointDamaged, StoreError
-from jobs.row import Best, Row
+from jobs.row import Best, Row, State
 from jobs.spec import EpochReport, Json
 from jobs.store import Store
 
-FORMAT = "gridyard checkpoint 2"
-WARNING_SECONDS = 60.0  # between two warnings of a job whose checkpoints cannot be written
+FORMAT = "gridyard checkpoint 3"
+WARNING_SECONDS = 60.0  # between two warnings of checkpoints that cannot be written
+SAVING = 10  # checkpoints that took a second are followed by ten of training, or large networks would mostly be written
 logger = logging.getLogger(__name__)
+
+
+class Writer:
+    """Writes checkpoints beside the training, which goes on meanwhile; one behind at most."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._written: Future[None] | None = None
+        self._seconds = 0.0  # how long the last ones took
+        self._begun = time.monotonic()
+        self._warned = float("-inf")
+
+    def due(self, seconds: float) -> bool:
+        """Whether it is time again, at least so many seconds after the last ones; 0: always, and no other way."""
+        if seconds == 0:
+            return True
+        idle = self._written is None or self._written.done()
+        return idle and time.monotonic() - self._begun >= max(seconds, SAVING * self._seconds)
+
+    def save(self, rows: Sequence[tuple[Row, State]], *, wait: bool) -> None:
+        """Write `last` of these attempts, each whole or not at all.
+
+        A store that fails is only warned of: the training goes on, and the next attempt starts from an older
+        checkpoint.
+
+        Args:
+            wait: until they are written.
+        """
+        if self._written is not None:
+            self._written.result()
+        self._begun = time.monotonic()
+        files = [(row, row.epoch, pending(row, state)) for row, state in rows]
+        self._written = self._thread.submit(self._write, files)
+        if wait:
+            self._written.result()
+
+    def _write(self, files: Sequence[tuple[Row, int, Callable[[], bytes]]]) -> None:
+        started = time.monotonic()
+        for row, epoch, content in files:
+            try:
+                self._store.write(path(row.spec.job, row.assignment.attempt), content())
+            except StoreError as error:
+                if time.monotonic() - self._warned >= WARNING_SECONDS:
+                    logger.warning("job %d, epoch %d: no checkpoint: %s", row.spec.job, epoch, error)
+                    self._warned = time.monotonic()
+        self._seconds = time.monotonic() - started
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._thread.shutdown()
 
 
 def path(job: int, attempt: int) -> str:
     return f"{job}/{attempt}/last.safetensors"
-
-
-def save(row: Row, store: Store) -> None:
-    """Write `last` of this attempt, whole or not at all.
-
-    A store that fails is only warned of: the training goes on, and the next attempt starts from an older checkpoint.
-    """
-    started = time.monotonic()
-    try:
-        store.write(path(row.spec.job, row.assignment.attempt), dump(row))
-    except StoreError as error:
-        if time.monotonic() - row.warned_at >= WARNING_SECONDS:
-            logger.warning("job %d, epoch %d: no checkpoint: %s", row.spec.job, row.epoch, error)
-            row.warned_at = time.monotonic()
-    row.saved_at = time.monotonic()
-    row.saving_seconds = row.saved_at - started
 
 
 def resume(row: Row, store: Store) -> None:
@@ -55,26 +93,33 @@ def resume(row: Row, store: Store) -> None:
         return
 
 
-def dump(row: Row) -> bytes:
+def dump(row: Row, state: State) -> bytes:
     """The checkpoint's bytes."""
+    return pending(row, state)()
+
+
+def pending(row: Row, state: State) -> Callable[[], bytes]:
+    """What makes the checkpoint's bytes of how things are now, also when the row has gone on."""
     assert row.best is not None  # an epoch that did not diverge has a best
+    assert state.best_weights is not None
     groups = {
-        "net": row.net.state_dict(),
-        "best": row.best.weights,
-        "optimizer": optimizers.tensors(row.optimizer),
+        "net": {"weights": state.weights, **prefixed("buffers", state.buffers)},
+        "best": {"weights": state.best_weights, **prefixed("buffers", state.best_buffers)},
+        "optimizer": state.optimizer,
         "history": columns(row.history),
     }
     facts = {
         "format": FORMAT,
         "key": row.spec.key,
         "identity": identity(row),
+        "layout": row.built.layout.facts,
         "best": {"epoch": row.best.epoch, "metrics": row.best.metrics},
         "lr": row.lr.state(),
         "stopper": row.stopper.state(),
         "metrics": list(row.history[0].metrics),  # in the order of a report
     }
-    tensors = {f"{group}/{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
-    return tensorfile.pack(tensors, facts)
+    tensors = {name: tensor for part, named in groups.items() for name, tensor in prefixed(part, named).items()}
+    return lambda: tensorfile.pack(tensors, facts)
 
 
 def restore(row: Row, content: bytes, name: str) -> None:
@@ -84,11 +129,17 @@ def restore(row: Row, content: bytes, name: str) -> None:
         CheckpointDamaged: not whole, of another job, or of a network of another shape.
     """
     tensors, facts = tensorfile.unpack(content, name)
-    refuse_foreign(row, tensors, facts, name)
-    row.net.load_state_dict(group(tensors, "net"))
-    optimizers.restore(row.optimizer, group(tensors, "optimizer"))
-    weights = {key: tensor.to(row.device) for key, tensor in group(tensors, "best").items()}
-    row.best = Best(weights=weights, **facts["best"])
+    refuse_foreign(row, facts, name)
+    tensors = {key: tensor.to(row.built.device) for key, tensor in tensors.items()}
+    net, best = group(tensors, "net"), group(tensors, "best")
+    row.state = State(
+        weights=net["weights"],
+        buffers=group(net, "buffers"),
+        optimizer=group(tensors, "optimizer"),
+        best_weights=best["weights"],
+        best_buffers=group(best, "buffers"),
+    )
+    row.best = Best(**facts["best"])
     row.lr.restore(facts["lr"])
     row.stopper.restore(facts["stopper"])
     row.history = reports(row.spec.job, group(tensors, "history"), facts["metrics"])
@@ -110,21 +161,25 @@ def reports(job: int, table: dict[str, Tensor], metrics: list[str]) -> list[Epoc
     ]
 
 
-def refuse_foreign(row: Row, tensors: dict[str, Tensor], facts: Json, name: str) -> None:
+def refuse_foreign(row: Row, facts: Json, name: str) -> None:
     if facts.get("format") != FORMAT:
         raise CheckpointDamaged(f"{name}: its format is {facts.get('format')!r}; this version reads {FORMAT!r}")
     if (facts["key"], facts["identity"]) != (row.spec.key, identity(row)):
         raise CheckpointDamaged(f"{name} belongs to job {facts['key']}, or to other parameters or data")
-    wanted = {key: tensor.shape for key, tensor in row.net.state_dict().items()}
-    for part in ("net", "best"):
-        if {key: tensor.shape for key, tensor in group(tensors, part).items()} != wanted:
-            raise CheckpointDamaged(f"{name} holds a network of another shape")
+    if facts["layout"] != row.built.layout.facts:
+        raise CheckpointDamaged(f"{name} holds a network of another shape")
 
 
 def identity(row: Row) -> str:
     """Digest of all that a job's numbers follow from: its spec, without the row ids of this database, its data, its
     metrics: an epoch of a version that measured others is no part of this history. Nor is one of other code."""
-    facts = {**asdict(row.spec), "job": None, "sweep": None, "data": row.problem.fingerprint, "metrics": row.metrics}
+    facts = {
+        **asdict(row.spec),
+        "job": None,
+        "sweep": None,
+        "data": row.problem.fingerprint,
+        "metrics": row.built.metrics,
+    }
     facts["code"] = row.problem.code
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -132,3 +187,7 @@ def identity(row: Row) -> str:
 def group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     start = f"{prefix}/"
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def prefixed(prefix: str, named: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": tensor for name, tensor in named.items()}

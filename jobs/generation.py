@@ -33,7 +33,7 @@ class Generation:
         metrics = {f"val_{name}": value for name, value in measured.items()}
         seconds = time.perf_counter() - started
         self.history.append(EpochReport(job=self.spec.job, epoch=1, metrics=metrics, seconds=seconds))
-        self.best = Best(epoch=1, metrics=metrics, weights={})
+        self.best = Best(epoch=1, metrics=metrics)
         return self.history[-1]
 
     def test(self) -> dict[str, Tensor]:

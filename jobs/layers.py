@@ -28,20 +28,26 @@ class Dropout(nn.Module):
         self.register_buffer("p", torch.tensor(p), persistent=False)
         self.register_buffer("key", torch.tensor(0), persistent=False)
         self.layer = 0  # place among the network's dropout layers; see `dropouts`
-        self.idle = p == 0  # no row drops anything; saves the time of a mask that keeps all
+        self.drops_nothing = p == 0
+        self.idle = self.drops_nothing  # of no row that it serves: saves the time of a mask that keeps all
 
     def forward(self, x: Tensor) -> Tensor:
         if self.idle or not self.training:
             return x
         return x * ((self.uniform(x) >= self.p) / (1 - self.p))  # so only one operation is differentiated
 
-    def uniform(self, x: Tensor) -> Tensor:
-        """Numbers in [0, 1), one for each element of x, with 24 random bits each."""
+    def uniform(self, x: Tensor, key: Tensor | None = None) -> Tensor:
+        """Numbers in [0, 1), one for each element of x, with 24 random bits each: (*key.shape, *x.shape).
+
+        Args:
+            key: None: its own.
+        """
+        key = self.key if key is None else key
         first = self.layer * _STRIDE
-        bits = torch.arange(first, first + x.numel(), device=x.device) + self.key
+        bits = torch.arange(first, first + x.numel(), device=x.device) + key[..., None]
         bits = bits * _MIX1
         bits = (bits ^ ((bits >> 32) & 0xFFFFFFFF)) * _MIX2
-        return (((bits >> 40) & 0xFFFFFF) * 2.0**-24).view(x.shape)
+        return (((bits >> 40) & 0xFFFFFF) * 2.0**-24).view(*key.shape, *x.shape)
 
 
 def dropouts(network: nn.Module) -> list[Dropout]:
@@ -104,7 +110,7 @@ class BothLogits(nn.Module):
     """One logit z (B, 1) of the second class as logits [0, z] (B, 2) of both: their softmax is the sigmoid of z."""
 
     def forward(self, logit: Tensor) -> Tensor:
-        return torch.cat([torch.zeros_like(logit), logit], dim=1)
+        return torch.cat([torch.zeros_like(logit), logit], dim=-1)
 
 
 def mlp(

@@ -120,3 +120,8 @@ METRICS: dict[str, Metric] = {
 
 # Metrics that follow from the mean loss alone. Perplexity: e to a language model's cross-entropy in nats per token.
 OF_LOSS: dict[str, Callable[[Tensor], Tensor]] = {"perplexity": torch.exp}
+
+
+def measured(metric: Metric, predictions: Tensor, truth: Tensor) -> Tensor:
+    """The metric of each row, (K, B, …) and (K, B, …) -> (K,)."""
+    return torch.stack([metric(own, true) for own, true in zip(predictions, truth, strict=True)])

@@ -1,13 +1,265 @@
-"""The optimizers, from torch.optim; fused updates of packs are tested against them."""
+"""One optimizer step for all rows of a pack: elementwise on flat matrices (K, N), numbers of a job as columns (K, 1).
+
+Given equal gradients, SGD, Adam, AdamW and RMSprop are torch.optim's to the last bit; tests compare them. Any other
+optimizer is torch.optim's own, one for each row.
+"""
 
 import inspect
-from typing import TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
-from torch import Tensor, optim
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn, optim
+from torch.optim import adam, adamw, sgd
 
 from jobs.params import TrainingParams
 
 T = TypeVar("T", bound=optim.Optimizer)
+Numbers = NDArray[np.float64]
+
+# Rows longer than this are updated one by one with torch's fused kernels: one pass over memory in place of ten.
+FUSED = 5_000
+BETA1, BETA2, EPS, ALPHA = 0.9, 0.999, 1e-8, 0.99  # torch's defaults
+
+
+class Optimizer:
+    """The optimizer of all rows of a pack. Rows come and go; each has a state of its own."""
+
+    slots: tuple[str, ...] = ()  # names of the state's matrices, each (K, N)
+
+    def __init__(self, params: TrainingParams, size: int, device: torch.device) -> None:
+        """
+        Args:
+            params: of any of the rows, which share the optimizer's name and flags.
+            size: N.
+        """
+        self.params, self.size, self.device = params, size, device
+        self.state = {name: torch.zeros(0, size, device=device) for name in self.slots}
+        self.fused = size > FUSED and device.type == "cpu"
+
+    def keep(self, rows: Tensor) -> None:
+        """Only these rows go on, in this order."""
+        self.state = {name: matrix[rows] for name, matrix in self.state.items()}
+
+    def add(self, states: Sequence[dict[str, Tensor]]) -> None:
+        """Further rows, each with what `of` gave of it, or nothing."""
+        fresh = torch.zeros(self.size, device=self.device)
+        for name, matrix in self.state.items():
+            new = [state.get(name, fresh).to(self.device) for state in states]
+            self.state[name] = torch.cat([matrix, torch.stack(new)])
+
+    def of(self, row: int) -> dict[str, Tensor]:
+        """The state of a row: (N,) each."""
+        return {name: matrix[row] for name, matrix in self.state.items()}
+
+    def prepare(self, params: Sequence[TrainingParams], done: Sequence[int], rates: Numbers) -> None:
+        """Before an epoch.
+
+        Args:
+            params: of the rows that are trained.
+            done: the steps each of them has done.
+            rates: (K, steps) their learning rates.
+        """
+        self.rows, self.rates = params, rates
+        self.steps = np.asarray(done)[:, None] + np.arange(1, rates.shape[1] + 1)
+        self.decaying = any(one.weight_decay for one in params)
+        decays = np.array([[one.weight_decay] for one in params])
+        columns = [np.broadcast_to(column, rates.shape) for column in (*self.columns(decays), decays)]
+        ordered = np.stack(columns).transpose(2, 0, 1)[..., None]
+        # In double precision until here, as the numbers that torch.optim computes with.
+        self.table = torch.from_numpy(ordered.astype(np.float32)).to(self.device).unbind(0)
+
+    def columns(self, decays: Numbers) -> list[Numbers]:
+        """What `update` computes with besides the decays, each (K, steps) or (K, 1)."""
+        return []
+
+    def step(self, here: slice, weights: Tensor, gradients: Tensor, number: int) -> None:
+        """The number-th step of the epoch, from 0.
+
+        Args:
+            here: the rows that `prepare` was told of.
+            weights, gradients: (K, N) of these rows; both are written to.
+        """
+        state = [matrix[here] for matrix in self.state.values()]
+        if not self.fused:
+            self.update(weights, gradients, state, self.table[number].unbind(0))
+            return
+        for row in range(len(weights)):
+            self.update_fused(row, [matrix[row] for matrix in (weights, gradients, *state)], number)
+
+    def update(self, weights: Tensor, gradients: Tensor, state: list[Tensor], columns: Sequence[Tensor]) -> None:
+        raise NotImplementedError
+
+    def update_fused(self, row: int, one: list[Tensor], number: int) -> None:
+        """By torch's fused kernel; where there is none, as `update`, while the row is in the cache."""
+        weights, gradients, *state = (tensor[None] for tensor in one)
+        self.update(weights, gradients, state, self.table[number][:, row : row + 1].unbind(0))
+
+    def decay(self, weights: Tensor, gradients: Tensor, decays: Tensor) -> None:
+        if self.decaying:
+            gradients.addcmul_(weights, decays)
+
+
+def powers(base: float, steps: NDArray[np.int64]) -> Numbers:
+    """base ** step as Python gives it, which is torch.optim's; NumPy's differs in the last bit."""
+    unique, places = np.unique(steps, return_inverse=True)
+    return np.array([base ** int(step) for step in unique])[places.reshape(steps.shape)]
+
+
+class Adam(Optimizer):
+    """Kingma and Ba 2015, as torch.optim.Adam."""
+
+    slots = ("exp_avg", "exp_avg_sq")
+
+    def columns(self, decays: Numbers) -> list[Numbers]:
+        return [-(self.rates / (1 - powers(BETA1, self.steps))), (1 - powers(BETA2, self.steps)) ** 0.5]
+
+    def update(self, weights: Tensor, gradients: Tensor, state: list[Tensor], columns: Sequence[Tensor]) -> None:
+        self.decay(weights, gradients, columns[-1])
+        self.move(weights, gradients, state, columns)
+
+    def move(self, weights: Tensor, gradients: Tensor, state: list[Tensor], columns: Sequence[Tensor]) -> None:
+        (mean, square), (rate, root) = state, columns[:2]
+        mean.lerp_(gradients, 1 - BETA1)
+        square.mul_(BETA2).addcmul_(gradients, gradients, value=1 - BETA2)
+        weights.addcdiv_(mean * rate, square.sqrt().div_(root).add_(EPS))
+
+    def update_fused(self, row: int, one: list[Tensor], number: int) -> None:
+        _fused_adam(_adam, self, row, one, number)
+
+
+class AdamW(Adam):
+    """Loshchilov and Hutter 2019, as torch.optim.AdamW."""
+
+    def columns(self, decays: Numbers) -> list[Numbers]:
+        return [*super().columns(decays), 1 - self.rates * decays]
+
+    def update(self, weights: Tensor, gradients: Tensor, state: list[Tensor], columns: Sequence[Tensor]) -> None:
+        if self.decaying:
+            weights.mul_(columns[2])
+        self.move(weights, gradients, state, columns)
+
+    def update_fused(self, row: int, one: list[Tensor], number: int) -> None:
+        _fused_adam(_adamw, self, row, one, number)
+
+
+class Momentum(Optimizer):
+    """An optimizer whose rows all have a momentum, or none has."""
+
+    def __init__(self, params: TrainingParams, size: int, device: torch.device) -> None:
+        self.moving = params.momentum > 0
+        self.slots = tuple(name for name in self.slots if self.moving or name != "momentum_buffer")
+        super().__init__(params, size, device)
+
+    def columns(self, decays: Numbers) -> list[Numbers]:
+        return [-self.rates, np.array([[one.momentum] for one in self.rows])]
+
+
+class SGD(Momentum):
+    """As torch.optim.SGD, with momentum and Nesterov's (Sutskever et al. 2013)."""
+
+    slots = ("momentum_buffer",)
+
+    def update(self, weights: Tensor, gradients: Tensor, state: list[Tensor], columns: Sequence[Tensor]) -> None:
+        rate, momentum, decays = columns
+        self.decay(weights, gradients, decays)
+        if self.moving:
+            (buffer,) = state
+            buffer.mul_(momentum).add_(gradients)
+            gradients = gradients.addcmul_(buffer, momentum) if self.params.nesterov else buffer
+        weights.addcmul_(gradients, rate)
+
+    def update_fused(self, row: int, one: list[Tensor], number: int) -> None:
+        weights, gradients, *state = one
+        _sgd(
+            [weights],
+            [gradients],
+            list(state) if state else [None],
+            foreach=False,
+            fused=True,
+            weight_decay=self.rows[row].weight_decay,
+            momentum=self.rows[row].momentum,
+            lr=float(self.rates[row, number]),
+            dampening=0.0,
+            nesterov=self.params.nesterov and self.moving,
+            maximize=False,
+        )
+
+
+class RMSprop(Momentum):
+    """Hinton 2012, as torch.optim.RMSprop."""
+
+    slots = ("square_avg", "momentum_buffer")
+
+    def update(self, weights: Tensor, gradients: Tensor, state: list[Tensor], columns: Sequence[Tensor]) -> None:
+        rate, momentum, decays = columns
+        self.decay(weights, gradients, decays)
+        square = state[0].mul_(ALPHA).addcmul_(gradients, gradients, value=1 - ALPHA)
+        root = square.sqrt().add_(EPS)
+        if self.moving:
+            weights.addcmul_(state[1].mul_(momentum).addcdiv_(gradients, root), rate)
+        else:
+            weights.addcdiv_(gradients * rate, root)
+
+
+class OfTorch(Optimizer):
+    """Any other optimizer of torch.optim: one object for each row."""
+
+    def __init__(self, params: TrainingParams, size: int, device: torch.device) -> None:
+        super().__init__(params, size, device)
+        self.optimizers: list[optim.Optimizer] = []
+
+    def keep(self, rows: Tensor) -> None:
+        self.optimizers = [self.optimizers[row] for row in rows.tolist()]
+
+    def add(self, states: Sequence[dict[str, Tensor]]) -> None:
+        for state in states:
+            weights = nn.Parameter(torch.zeros(self.size, device=self.device))
+            one = OTHERS[self.params.optimizer]([weights])
+            groups = one.state_dict()["param_groups"]
+            one.load_state_dict({"state": {0: state} if state else {}, "param_groups": groups})
+            self.optimizers.append(one)
+
+    def of(self, row: int) -> dict[str, Tensor]:
+        one = self.optimizers[row]
+        return {name: value for name, value in one.state[weights_of(one)].items() if value is not None}
+
+    def step(self, here: slice, weights: Tensor, gradients: Tensor, number: int) -> None:
+        for row, one in enumerate(self.optimizers[here]):
+            held = weights_of(one)
+            held.data, held.grad = weights[row], gradients[row]
+            one.param_groups[0] |= {
+                "lr": float(self.rates[row, number]),
+                "weight_decay": self.rows[row].weight_decay,
+            }
+            one.step()
+
+
+def weights_of(optimizer: optim.Optimizer) -> nn.Parameter:
+    return cast(nn.Parameter, optimizer.param_groups[0]["params"][0])
+
+
+def _fused_adam(update: Any, optimizer: Adam, row: int, one: list[Tensor], number: int) -> None:
+    weights, gradients, mean, square = one
+    update(
+        [weights],
+        [gradients],
+        [mean],
+        [square],
+        [],
+        [torch.tensor(float(optimizer.steps[row, number] - 1))],
+        foreach=False,
+        fused=True,
+        amsgrad=False,
+        beta1=BETA1,
+        beta2=BETA2,
+        lr=float(optimizer.rates[row, number]),
+        weight_decay=optimizer.rows[row].weight_decay,
+        eps=EPS,
+        maximize=False,
+    )
 
 
 def undecorated(optimizer: type[T]) -> type[T]:
@@ -21,32 +273,16 @@ def undecorated(optimizer: type[T]) -> type[T]:
     return cast(type[T], type(optimizer.__name__, (optimizer,), plain))
 
 
-ADAM, ADAMW = undecorated(optim.Adam), undecorated(optim.AdamW)
-RMSPROP, SGD = undecorated(optim.RMSprop), undecorated(optim.SGD)
+_adam, _adamw, _sgd = (inspect.unwrap(function) for function in (adam.adam, adamw.adamw, sgd.sgd))
+OWN: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop}
+OTHERS: dict[str, Callable[[list[nn.Parameter]], optim.Optimizer]] = {
+    "adagrad": undecorated(optim.Adagrad),
+    "adamax": undecorated(optim.Adamax),
+    "nadam": undecorated(optim.NAdam),
+    "radam": undecorated(optim.RAdam),
+}
 
 
-def make(params: TrainingParams, weights: Tensor) -> optim.Optimizer:
-    """The job's optimizer over all its weights, which are one flat vector (N,): each update is elementwise."""
-    lr, decay, momentum = params.lr, params.weight_decay, params.momentum
-    match params.optimizer:
-        case "adam":
-            return ADAM([weights], lr, weight_decay=decay)
-        case "adamw":
-            return ADAMW([weights], lr, weight_decay=decay)
-        case "rmsprop":
-            return RMSPROP([weights], lr, momentum=momentum, weight_decay=decay)
-        case "sgd":
-            nesterov = params.nesterov and momentum > 0  # torch refuses Nesterov without momentum
-            return SGD([weights], lr, momentum=momentum, nesterov=nesterov, weight_decay=decay)
-
-
-def tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state by name: momenta, squares, step counter; empty before its first step."""
-    (weights,) = optimizer.param_groups[0]["params"]
-    return {name: value for name, value in optimizer.state[weights].items() if value is not None}
-
-
-def restore(optimizer: optim.Optimizer, state: dict[str, Tensor]) -> None:
-    """Take up a state that `tensors` gave."""
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": {0: state} if state else {}, "param_groups": groups})
+def make(params: TrainingParams, size: int, device: torch.device) -> Optimizer:
+    """The optimizer of rows whose parameters share its name and flags."""
+    return OWN.get(params.optimizer, OfTorch)(params, size, device)

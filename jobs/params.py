@@ -73,7 +73,9 @@ class TrainingParams(Params):
     )
 
     lr: LearningRate = 0.01
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("adam", description="torch.optim's class")
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "adamax", "nadam", "radam"] = Field(
+        "adam", description="torch.optim's class; the last four train in packs too, but not as fast"
+    )
     momentum: float = Field(0.0, ge=0, lt=1, description="of sgd and rmsprop; the others ignore it")
     nesterov: bool = Field(False, description="Nesterov momentum of sgd; needs momentum > 0, else ignored")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty; decoupled with adamw")

@@ -28,11 +28,12 @@ class LrHolder(Optimizer):
 
 
 class LearningRate:
-    """One job's learning rate: `value` for the next step; told of each step and each epoch."""
+    """One job's learning rate: `of_epoch` for the steps of the next epoch; then told how the epoch went."""
 
     def __init__(self, params: TrainingParams, *, epochs: int, steps: int) -> None:
         """`epochs` of the job, `steps` of one epoch."""
-        self.top, self.steps_done, self.warmup_steps = params.lr, 0, params.warmup_epochs * steps
+        self.steps, self.steps_done = steps, 0
+        self.top, self.warmup_steps = params.lr, params.warmup_epochs * steps
         self.holder = LrHolder(params.lr)
         self.by_step = isinstance(params.scheduler, OneCycleScheduler)
         left = max(1, epochs - params.warmup_epochs)  # at least 1: torch refuses a schedule of no length
@@ -43,6 +44,18 @@ class LearningRate:
         if self.steps_done < self.warmup_steps:
             return self.top * (self.steps_done + 1) / self.warmup_steps
         return float(self.holder.param_groups[0]["lr"])
+
+    def of_epoch(self) -> list[float]:
+        """The learning rate of each step of the next epoch, which counts as done."""
+        if self.steps_done < self.warmup_steps or (self.scheduler is not None and self.by_step):
+            return [self._of_step() for _ in range(self.steps)]
+        self.steps_done += self.steps
+        return [self.value] * self.steps
+
+    def _of_step(self) -> float:
+        value = self.value
+        self.after_step()
+        return value
 
     def after_step(self) -> None:
         self.steps_done += 1

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from typing import BinaryIO
 
 from jobs.spec import Answer, EpochReport
@@ -70,9 +71,10 @@ def main() -> None:
     store = Store(setup.store)
     wire.send(outbox, wire.Ready())
 
-    def report(epoch: EpochReport) -> Answer:
-        wire.send(outbox, epoch)
-        return inbox.answers[epoch.job]
+    def report(epochs: Sequence[EpochReport], room: int) -> list[Answer]:
+        for epoch in epochs:
+            wire.send(outbox, epoch)
+        return [inbox.answers[epoch.job] for epoch in epochs]
 
     while True:
         pack = inbox.packs.get()

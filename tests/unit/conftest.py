@@ -9,9 +9,10 @@ import pytest
 
 from jobs.catalogue import find
 from jobs.engine import Options, train
-from jobs.spec import Answer, Assignment, JobSpec, Outcome
+from jobs.spec import Assignment, JobSpec, Outcome
 from jobs.store import Store
 from tests.own_tasks import OwnFolder
+from tests.training import answering, go_on
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def train_one(store: Store) -> Callable[..., Outcome]:
     def train_it(spec: JobSpec, *, attempt: int = 1, answer: Any = None, **options: Any) -> Outcome:
         assignment = Assignment(spec=spec, attempt=attempt)
         given = Options(**{"device": "cpu", **options})
-        report = answer or (lambda report: Answer.GO_ON)
+        report = answering(answer) if answer else go_on
         (outcome,) = train([assignment], store=store, options=given, report=report)
         return outcome
 

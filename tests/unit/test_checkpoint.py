@@ -8,14 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 
 from jobs import checkpoint
-from jobs.engine import fresh
 from jobs.errors import CheckpointDamaged
 from jobs.row import Row
-from jobs.spec import Answer, Assignment, EarlyStopping, EpochReport, JobSpec, Objective, Outcome, Stopped, TrainResult
+from jobs.spec import Answer, EarlyStopping, EpochReport, JobSpec, Objective, Outcome, Stopped, TrainResult
 from jobs.store import Store
+from tests.training import alone, row_of
 
 MakeSpec = Callable[..., JobSpec]
 TrainOne = Callable[..., Outcome]
@@ -149,8 +148,10 @@ class TestLongHistory:
     def long(self, make_spec: MakeSpec, train_one: TrainOne) -> Row:
         """A row as after very many epochs, of which one has numbers that are no numbers."""
         result = train_one(make_spec(epochs=1, lr=0.1))
-        row = fresh(Assignment(spec=make_spec(epochs=self.EPOCHS + 1, lr=0.1), attempt=1), torch.device("cpu"))
-        row.advance()
+        row = row_of(make_spec(epochs=self.EPOCHS + 1, lr=0.1))
+        pack = alone(row)
+        pack.advance()
+        row.state = pack.state(0)
         (first,) = result.history
         row.history = [replace(first, epoch=epoch, seconds=1 / epoch) for epoch in range(1, self.EPOCHS + 1)]
         odd = {"train_loss": math.nan, "val_loss": math.inf, "val_accuracy": -math.inf, "lr": 5e-324}
@@ -159,23 +160,23 @@ class TestLongHistory:
 
     def test_a_history_of_300_000_epochs_is_kept_exactly_and_quickly(self, long: Row) -> None:
         """0.25 s to write and 1.3 s to read when it was measured."""
-        restored = fresh(long.assignment, torch.device("cpu"))
+        restored = row_of(long.spec)
         started = time.process_time()
-        checkpoint.restore(restored, checkpoint.dump(long), "it")
+        checkpoint.restore(restored, checkpoint.dump(long, long.state), "it")
         assert time.process_time() - started < 10
         assert repr(restored.history.pop(1234)) == repr(long.history.pop(1234)), "NaN equals itself only as text"
         assert restored.history == long.history
         assert list(restored.history[0].metrics) == list(long.history[0].metrics)
 
     def test_a_history_takes_eight_bytes_a_number_and_nothing_of_the_header(self, long: Row) -> None:
-        content = checkpoint.dump(long)
+        content = checkpoint.dump(long, long.state)
         assert int.from_bytes(content[:8], "little") < 10_000, "safetensors refuses a header of 100 MB"
         assert len(content) < self.EPOCHS * 8 * 8 + 20_000, "seven metrics and the seconds"
 
 
 class TestDamaged:
     @pytest.mark.parametrize(
-        "damage", [lambda c: c[:-1], lambda c: c[:100], lambda c: b"", lambda c: c[:-9] + bytes(9)]
+        "damage", [lambda c: c[:-1], lambda c: c[:100], lambda c: b"", lambda c: c[:-9] + b"\xff" * 9]
     )
     def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
         self,
@@ -208,7 +209,7 @@ class TestDamaged:
         assert train_one(stopped, attempt=3).resumed_from == 4
 
     def test_the_message_says_whose_it_is(self, stopped: JobSpec, store: Store) -> None:
-        row = fresh(Assignment(spec=replace(stopped, sweep_uid="other"), attempt=1), torch.device("cpu"))
+        row = row_of(replace(stopped, sweep_uid="other"))
         with pytest.raises(CheckpointDamaged, match="last belongs to job u/1"):
             checkpoint.restore(row, store.read("1/1/last.safetensors"), "last")
         assert row.epoch == 0, "a refused checkpoint changes nothing"

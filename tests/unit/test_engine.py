@@ -12,13 +12,15 @@ from torch import nn, optim
 from torch.nn import functional
 
 from jobs import devices
-from jobs.engine import Options, check, fresh, guarded, train
+from jobs.built import batch_sizes
+from jobs.ends import guarded
+from jobs.engine import Options, check, train
 from jobs.errors import SettingsError, StoreError
 from jobs.randomness import Purpose, drawn_from, order
-from jobs.row import batch_sizes
 from jobs.spec import Answer, Assignment, EarlyStopping, EpochReport, Failure, JobSpec, Outcome, Stopped, TrainResult
 from jobs.states import FailureReason
 from jobs.store import Store
+from tests.training import alone, answering, go_on, row_of
 
 MakeSpec = Callable[..., JobSpec]
 TrainOne = Callable[..., Outcome]
@@ -32,17 +34,13 @@ OPTIMIZERS = {
 EPOCHS, LR = 4, 0.003
 
 
-def go_on(report: EpochReport) -> Answer:
-    return Answer.GO_ON
-
-
 def without_seconds(history: list[EpochReport]) -> list[EpochReport]:
     return [replace(report, seconds=0.0) for report in history]
 
 
 def plain_losses(spec: JobSpec, clip_norm: float | None) -> list[float]:
     """val_loss of each epoch as a plain PyTorch loop gives it: modules, torch.optim, torch's scheduler."""
-    problem = fresh(Assignment(spec=spec, attempt=1), torch.device("cpu")).problem
+    problem = row_of(spec).problem
     norm = nn.BatchNorm1d if spec.params["batch_norm"] else nn.Identity
     with drawn_from(spec.seed, Purpose.INIT):
         net = nn.Sequential(
@@ -122,8 +120,7 @@ class TestReports:
     ) -> None:
         """With one batch an epoch, the loss of an epoch is that of the weights before it."""
         spec = make_spec(epochs=2, batch_size=1000, dropout=0.0)
-        row = fresh(Assignment(spec=spec, attempt=1), torch.device("cpu"))
-        before = row.evaluate(row.problem.train)["loss"].item()
+        before = alone(row_of(spec)).evaluate("train")["loss"].item()
         assert train_one(spec).history[0].metrics["train_loss"] == pytest.approx(before, rel=1e-5)
 
 
@@ -275,7 +272,7 @@ class TestStoreFails:
     ) -> None:
         given = {"options": Options(device="cpu", checkpoint_seconds=1000), "report": go_on}
         first = Assignment(spec=make_spec(), attempt=1)
-        (_,) = train([first], store=store, options=given["options"], report=lambda report: Answer.GIVE_BACK)
+        (_,) = train([first], store=store, options=given["options"], report=answering(lambda epoch: Answer.GIVE_BACK))
         assert store.exists("1/1/last.safetensors")
         (resumed,) = train([replace(first, attempt=2)], store=Unreadable(store.url), **given)
         assert (resumed.resumed_from, resumed.epochs) == (0, 3)

@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 from jobs import artifact
 from jobs.catalogue import Unfit, classifiers, find
 from jobs.catalogue.images import ImageFolderParams
-from jobs.engine import fresh
 from jobs.errors import InputError
 from jobs.images.folder import listing, prepare
 from jobs.images.reading import read_picture
 from jobs.problem import Problem, Signature
-from jobs.spec import Answer, Assignment, Failure, JobSpec, Outcome, Stopped, TrainResult
+from jobs.spec import Answer, Failure, JobSpec, Outcome, Stopped, TrainResult
 from jobs.tasks import image_folder
+from tests.training import row_of
 
 MakeSpec = Callable[..., JobSpec]
 TrainOne = Callable[..., Outcome]
@@ -62,9 +62,7 @@ def signature(size: int) -> Signature:
 
 
 def built(spec: JobSpec) -> Problem:
-    row = fresh(Assignment(spec=spec, attempt=1), torch.device("cpu"))
-    assert isinstance(row.problem, Problem)
-    return row.problem
+    return row_of(spec).problem
 
 
 class TestPrepare:

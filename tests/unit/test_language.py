@@ -14,14 +14,13 @@ from transformers import AutoModelForCausalLM
 from jobs import artifact, tasks
 from jobs.catalogue import Unfit
 from jobs.catalogue.language import KoGpt2Params
-from jobs.engine import fresh
 from jobs.errors import CheckpointDamaged, InputError
 from jobs.language import models, networks, places, prepare_text, prepare_writing
 from jobs.language.networks import Causal
 from jobs.layers import Dropout
 from jobs.problem import Problem, Writing
-from jobs.row import Row
-from jobs.spec import Answer, Assignment, JobSpec, Outcome, Stopped, TrainResult
+from jobs.spec import Answer, JobSpec, Outcome, Stopped, TrainResult
+from tests.training import alone, row_of
 from tests.unit.language import TEXT, write_folder, write_model, write_tokenizer
 
 MakeSpec = Callable[..., JobSpec]
@@ -225,15 +224,15 @@ class TestLearning:
 
     def test_fine_tuning_starts_from_the_pretrained_weights_and_gets_better(self, make_spec: MakeSpec) -> None:
         spec = make_spec("causal_lm", epochs=1, **learner(model="model", tokenizer=None, dropout=0.0))
-        row = fresh(Assignment(spec=spec, attempt=1), torch.device("cpu"))
-        assert isinstance(row, Row)
+        row = row_of(spec)
+        pack = alone(row)
         plain = AutoModelForCausalLM.from_pretrained(places.folder("model", "model")).eval()
         tokens = row.problem.val.inputs.long()
         with torch.inference_mode():
             logits = plain(tokens).logits
         untuned = functional.cross_entropy(logits.flatten(0, 1), row.problem.val.targets.flatten().long())
-        assert row.evaluate(row.problem.val)["loss"] == pytest.approx(float(untuned), rel=1e-4)
-        assert row.advance().metrics["val_loss"] < float(untuned) - 0.5
+        assert pack.evaluate("val")["loss"].item() == pytest.approx(float(untuned), rel=1e-4)
+        assert pack.advance()[0].metrics["val_loss"] < float(untuned) - 0.5
 
     def test_the_loss_in_parts_is_that_of_all_logits_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         problem = building("causal_lm", **learner())

@@ -12,7 +12,7 @@ from torch import nn
 from jobs import losses
 from jobs.catalogue.tables import TASKS
 from jobs.metrics import METRICS
-from jobs.row import numbers
+from jobs.pack import by_row
 
 GENERATOR = torch.Generator().manual_seed(0)
 VALUES = torch.randn(50, 1, generator=GENERATOR)
@@ -43,7 +43,7 @@ def test_accuracy_is_the_exact_quotient(right: int) -> None:
     """29 of 30 reads 0.9666666666666667, also after it travelled with a loss of float32."""
     logits = torch.eye(2)[(torch.arange(30) < right).long()]  # class 1 for the first, class 0 for the others
     accuracy = METRICS["accuracy"](logits, torch.ones(30, dtype=torch.int64))
-    assert numbers({"val": {"loss": torch.tensor(0.1), "accuracy": accuracy}}) == {
+    assert by_row({"val": {"loss": torch.tensor([0.1]), "accuracy": accuracy[None]}})[0] == {
         "val_loss": torch.tensor(0.1).item(),
         "val_accuracy": right / 30,
     }

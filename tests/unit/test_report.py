@@ -16,10 +16,11 @@ from gridyard.report import compare, drawing, facts, look, page, write
 from jobs import scores
 from jobs.engine import Options, train
 from jobs.errors import InputError, NotFound
-from jobs.spec import Answer, Assignment, BestModel, Claim, EpochReport, Failure, Objective, SweepSpec, TrainResult
+from jobs.spec import Assignment, BestModel, Claim, EpochReport, Failure, Objective, SweepSpec, TrainResult
 from jobs.states import FailureReason
 from jobs.store import Store
 from tests.reports import HOSTILE, Reader, made_up
+from tests.training import go_on
 
 IRIS, OTHER, SINE, RUNNING, FAILED, READY = 1, 2, 3, 4, 5, 6  # jobs in the order they are claimed
 WRITER, OTHER_WRITER = 7, 8
@@ -51,7 +52,7 @@ def trained(yard: Yard, store: Store) -> None:
     claim = claimed(yard)
     assignment = Assignment(spec=claim.spec, attempt=claim.attempt)
     options = Options(device="cpu", checkpoint_seconds=100)
-    (result,) = train([assignment], store=store, options=options, report=lambda report: Answer.GO_ON)
+    (result,) = train([assignment], store=store, options=options, report=go_on)
     assert isinstance(result, TrainResult)
     finish(yard, claim, result)
 

@@ -1,0 +1,96 @@
+"""How the rows of a pack go through their network: stacked, mapped by torch.func, or one by one."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from jobs.built import Built
+
+Named = Mapping[str, Tensor]
+
+
+class Mode(StrEnum):
+    """How a network is computed; the same for one row and for many, but for the last digits."""
+
+    STACKED = "stacked"  # a network of known layers, for all rows at once; also where there is one
+    MAPPED = "mapped"  # any network, for all rows at once, by torch.func.vmap
+    ALONE = "alone"  # the network itself, row by row
+
+
+class Forward(Protocol):
+    """What takes inputs (K, B, …) of K rows to outputs (K, B, …)."""
+
+    together: bool  # or it takes one row only
+
+    def leaves(self, built: Built, weights: Tensor, buffers: Named) -> dict[str, Tensor]:
+        """The weights (K, N) of some rows as the tensors to differentiate by, in the order of the layout."""
+
+    def __call__(self, built: Built, leaves: Named, buffers: Named, inputs: Tensor, training: bool) -> Tensor: ...
+
+    def flat(self, built: Built, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients of the leaves as parts of the rows: (K, …) each."""
+
+
+class Stack:
+    """Of known layers."""
+
+    together = True
+
+    def leaves(self, built: Built, weights: Tensor, buffers: Named) -> dict[str, Tensor]:
+        return {name: view.detach().requires_grad_() for name, view in built.layout.views(weights).items()}
+
+    def __call__(self, built: Built, leaves: Named, buffers: Named, inputs: Tensor, training: bool) -> Tensor:
+        assert built.stacked is not None  # or this mode would not be ours
+        return built.stacked(leaves, buffers, inputs, training)
+
+    def flat(self, built: Built, gradients: Sequence[Tensor]) -> list[Tensor]:
+        return [gradient.reshape(len(gradient), -1) for gradient in gradients]
+
+
+class Mapped(Stack):
+    """Of whatever torch.func can map."""
+
+    def __call__(self, built: Built, leaves: Named, buffers: Named, inputs: Tensor, training: bool) -> Tensor:
+        net = built.net.train(training)
+
+        def one(weights: Named, state: Named, x: Tensor) -> Tensor:
+            return cast(Tensor, functional_call(net, ({**weights}, {**state}), (x,)))
+
+        mapped: Callable[..., Tensor] = vmap(one)
+        return mapped(leaves, buffers, inputs)
+
+
+class Alone:
+    """The network itself, whose weights are made those of the row."""
+
+    together = False
+
+    def leaves(self, built: Built, weights: Tensor, buffers: Named) -> dict[str, Tensor]:
+        built.layout.bind(built.net, weights[0], {name: tensor[0] for name, tensor in buffers.items()})
+        for layer in built.dropouts.values():
+            layer.idle = layer.drops_nothing
+        named = dict(built.net.named_parameters())
+        return {place.name: named[place.name] for place in built.layout.places}
+
+    def __call__(self, built: Built, leaves: Named, buffers: Named, inputs: Tensor, training: bool) -> Tensor:
+        return cast(Tensor, built.net.train(training)(inputs[0]))[None]
+
+    def flat(self, built: Built, gradients: Sequence[Tensor]) -> list[Tensor]:
+        placed = zip(built.layout.places, gradients, strict=True)
+        return [(gradient.t() if place.turned else gradient).reshape(1, -1) for place, gradient in placed]
+
+
+FORWARDS: dict[Mode, Forward] = {Mode.STACKED: Stack(), Mode.MAPPED: Mapped(), Mode.ALONE: Alone()}
+
+
+def precise(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Where networks compute in the job's precision."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))

@@ -1,0 +1,111 @@
+"""Who trains with whom: the packs of one trainer."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+
+from jobs import built, checkpoint
+from jobs.ends import failed, guarded
+from jobs.generation import Generation
+from jobs.pack import Pack
+from jobs.params import TrainingParams
+from jobs.problem import Writing
+from jobs.row import Row
+from jobs.sizing import Choice, Sizes
+from jobs.spec import Assignment, Failure
+from jobs.store import Store
+
+SIZES = Sizes()  # what this process has measured
+
+
+def fresh(assignment: Assignment, device: torch.device) -> Row | Generation:
+    """The job before its first epoch.
+
+    Raises:
+        InputError: the user's data or code cannot be used.
+    """
+    made, params = built.load(assignment.spec, device)
+    if isinstance(made, Writing):
+        return Generation(assignment, device, made)
+    assert isinstance(params, TrainingParams)  # of every task that trains
+    return Row(assignment, params, made)
+
+
+class Hall:
+    """Packs of jobs that train, and jobs that write texts."""
+
+    def __init__(self, device: torch.device, store: Store) -> None:
+        self.device, self.store = device, store
+        self.packs: list[Pack] = []
+        self.texts: list[Generation] = []
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.packs or self.texts)
+
+    def admit(self, assignments: Sequence[Assignment]) -> Iterator[Failure]:
+        """Make jobs rows of packs, fresh or from their newest checkpoints; yields those that cannot begin."""
+        arrived: dict[str, list[Row]] = {}
+        for assignment in assignments:
+            row = guarded(assignment, 0, partial(self._start, assignment))
+            if isinstance(row, Failure):
+                yield row
+            elif isinstance(row, Generation):
+                self.texts.append(row)
+            else:
+                arrived.setdefault(row.shape, []).append(row)
+        for rows in arrived.values():
+            self._place(rows)
+
+    def _start(self, assignment: Assignment) -> Row | Generation:
+        row = fresh(assignment, self.device)
+        if isinstance(row, Row):
+            checkpoint.resume(row, self.store)
+        return row
+
+    def _place(self, rows: Sequence[Row]) -> None:
+        """Rows of one shape: into its packs that have room, else into new ones."""
+        packs = [pack for pack in self.packs if pack.open and pack.rows[0].shape == rows[0].shape]
+        others = len(rows) - 1 + sum(len(pack.rows) for pack in packs) + max(row.assignment.more for row in rows)
+        choice = SIZES.of(rows[0], others)
+        for pack in packs:
+            pack.change(choice.mode, choice.size)
+            room = pack.room
+            pack.add(rows[:room])
+            rows = rows[room:]
+        self._open(rows, choice)
+
+    def _open(self, rows: Sequence[Row], choice: Choice, *, closed: bool = False) -> None:
+        for start in range(0, len(rows), choice.size):
+            self.packs.append(Pack(rows[start : start + choice.size], choice.mode, choice.size, closed=closed))
+
+    def scatter(self, pack: Pack, raised: Exception) -> Iterator[Failure]:
+        """Something went wrong in a pack: its jobs go on from their checkpoints, in two packs of half the size.
+
+        So what was too large for the memory finds room, and a job that fails does so alone in the end.
+        """
+        self.packs.remove(pack)
+        if len(pack.rows) == 1:
+            yield failed(pack.rows[0].assignment, pack.rows[0].epoch, raised)
+            return
+        if isinstance(raised, torch.OutOfMemoryError | MemoryError):
+            SIZES.limit(pack.rows[0], len(pack.rows) // 2)
+        choice = Choice(pack.mode, (len(pack.rows) + 1) // 2)
+        rows = []
+        for row in pack.rows:
+            again = guarded(row.assignment, row.epoch, partial(self._start, row.assignment))
+            if isinstance(again, Row):
+                rows.append(again)
+            elif isinstance(again, Failure):
+                yield again
+        self._open(rows, choice, closed=True)
+
+    def take_texts(self) -> list[Generation]:
+        """The jobs that write texts; each has but one epoch."""
+        texts, self.texts = self.texts, []
+        return texts
+
+    def sweep_out(self) -> None:
+        """Forget packs whose rows have all ended."""
+        self.packs = [pack for pack in self.packs if pack.rows]

@@ -1,0 +1,158 @@
+"""How many jobs of a shape are trained together, and in which mode: what was fastest when it was tried."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import takewhile
+
+import numpy as np
+import torch
+
+from jobs.forward import FORWARDS, Mode
+from jobs.pack import Pack
+from jobs.row import Row, State
+
+SIZES = (1, 8, 32, 128, 512)
+STEPS = 4  # that are timed
+GAIN = 0.95  # a larger pack must take this part of a smaller one's time for each job, or less
+SLOW_SECONDS = 0.1  # a step that takes so long is one of arithmetic, and gains nothing
+MEMORY = 1 / 4  # of what is free, that a pack may take
+CHECKED = 3  # rows of the self-check
+TOLERANCE = 1e-4  # relative, between two ways of the same step
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How jobs of a shape are trained."""
+
+    mode: Mode
+    size: int  # at most so many in a pack
+
+
+class Sizes:
+    """What was found out for each shape, by this process."""
+
+    def __init__(self) -> None:
+        self._modes: dict[str, list[Mode]] = {}  # those that agree with the network itself
+        self._measured: dict[str, Choice] = {}
+
+    def of(self, row: Row, others: int) -> Choice:
+        """
+        Args:
+            others: jobs that could train with this one; if there are none, nothing is measured.
+        """
+        modes, most = self.modes(row), row.assignment.most
+        if most > 1:
+            return Choice(modes[0], most if FORWARDS[modes[0]].together else 1)
+        if most == 1 or not others:
+            return Choice(Mode.STACKED if Mode.STACKED in modes else Mode.ALONE, 1)
+        if row.shape not in self._measured:
+            self._measured[row.shape] = measure(row, modes)
+        return self._measured[row.shape]
+
+    def limit(self, row: Row, size: int) -> None:
+        """Packs of this shape found no room in memory; those of this size may."""
+        self._measured[row.shape] = Choice(self.modes(row)[0], max(size, 1))
+
+    def modes(self, row: Row) -> list[Mode]:
+        """The modes in which this shape can be trained, the best for many rows first."""
+        if row.shape not in self._modes:
+            together = [Mode.STACKED] if row.built.stacked is not None else [Mode.MAPPED]
+            self._modes[row.shape] = [*(mode for mode in together if agrees(row, mode)), Mode.ALONE]
+        return self._modes[row.shape]
+
+
+def agrees(row: Row, mode: Mode) -> bool:
+    """Whether rows learn together what they learn alone: torch.func maps some layers wrongly, and says nothing."""
+    try:
+        found, alone = gradients(row, mode), gradients(row, Mode.ALONE)
+    except Exception:  # whatever a layer raises that cannot be mapped
+        return False
+    scale = alone.abs().amax(1, keepdim=True)
+    return bool(((found - alone).abs() <= TOLERANCE * scale).all())
+
+
+def gradients(row: Row, mode: Mode) -> torch.Tensor:
+    """Of one step of copies of the row with weights that differ: (CHECKED, N)."""
+    pack = Pack([copied(row, 1 + 0.1 * number) for number in range(CHECKED)], mode, CHECKED)
+    found = torch.zeros_like(pack.gradients)
+
+    def keep(number: int) -> None:
+        found.copy_(pack.gradients)
+
+    for here, group in pack.groups:
+        buffers = {name: held[here] for name, held in pack.buffers.items()}
+        group.train(pack.weights[here], pack.gradients[here], buffers, keep, steps=1)
+    return found
+
+
+def copied(row: Row, factor: float = 1.0) -> Row:
+    """A fresh job beside this one, whose weights are so many times as large."""
+    copy = Row(row.assignment, row.params, row.built)
+    copy.state = State(weights=row.built.weights * factor, buffers=row.built.buffers)
+    return copy
+
+
+def measure(row: Row, modes: list[Mode]) -> Choice:
+    """Try packs of growing size while each job of them takes less time; the smallest of those as fast as any."""
+    alone = Choice(Mode.STACKED if Mode.STACKED in modes else Mode.ALONE, 1)
+    fastest = seconds(row, alone)
+    best = alone
+    if fastest > SLOW_SECONDS * len(row.built.batches) or not FORWARDS[modes[0]].together:
+        return best
+    for size in takewhile(lambda size: fits(row, size), SIZES[1:]):
+        try:
+            taken = seconds(row, Choice(modes[0], size))
+        except (torch.OutOfMemoryError, MemoryError):
+            break
+        if taken > GAIN * fastest:
+            break
+        best, fastest = Choice(modes[0], size), taken
+    return best
+
+
+def seconds(row: Row, choice: Choice) -> float:
+    """What an epoch takes for each job, evaluation included; the fastest of three tries."""
+    pack = Pack([copied(row) for _ in range(choice.size)], choice.mode, choice.size)
+    every = len(row.built.batches)
+    steps = min(STEPS, every)
+    rates = np.full((choice.size, steps), row.params.lr)
+    clock = clock_of(row)
+    found = []
+    for _ in range(3):
+        started = clock()
+        pack.train(rates)
+        trained = clock()
+        pack.evaluate("val")
+        found.append((trained - started) / steps * every + clock() - trained)
+    return min(found) / choice.size
+
+
+def clock_of(row: Row) -> Callable[[], float]:
+    """Of this thread's work where it alone computes, so that other work on the machine does not count."""
+    if row.built.device.type == "cpu" and torch.get_num_threads() == 1:
+        return time.thread_time
+    return lambda: _synchronised(row.built.device)
+
+
+def _synchronised(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def fits(row: Row, size: int) -> bool:
+    """Whether so many rows should find room in memory: weights, the optimizer, and what batches become."""
+    built = row.built
+    batch = max(max(built.batches), 512)
+    inputs = math.prod(built.problem.train.inputs.shape[1:])
+    numbers = 8 * built.layout.size + batch * (inputs + 6 * built.widths)
+    return 4 * numbers * size < MEMORY * free_bytes(built.device)
+
+
+def free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

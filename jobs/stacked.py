@@ -1,0 +1,178 @@
+"""Networks of known layers for many rows at once: one matrix product where one job would do its own.
+
+The same operations serve one row and a thousand, and none of them mixes rows; so a job's numbers do not depend on the
+pack it trains in, bit for bit on CPU. What takes care of that is said where it is done.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jobs.layers import Dropout
+from jobs.layout import WIDTH, Layout
+
+Named = Mapping[str, Tensor]
+Layer = Callable[[Named, Named, Tensor, bool], Tensor]  # (weights, buffers, (K, B, …), training) -> (K, B, …)
+
+# Elementwise without weights. Of the first, each element is exact; the others go through vector instructions for as
+# many elements as fit, and through scalar ones, which round in another way, for the rest.
+EXACT = (nn.ReLU, nn.Identity, nn.LeakyReLU)
+ROUNDED = (nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.ELU, nn.Softplus, nn.Mish, nn.Hardswish)
+
+
+class Stacked:
+    """A network of known layers, one after the other."""
+
+    def __init__(self, net: nn.Module) -> None:
+        """
+        Raises:
+            Unknown: it has a layer that is not among them.
+        """
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.turned: set[str] = set()
+        self.layers = [self._layer(name, module) for name, module in chain("", net)]
+        self.layout = Layout(net, self.shapes, self.turned)
+
+    def __call__(self, weights: Named, buffers: Named, inputs: Tensor, training: bool) -> Tensor:
+        """
+        Args:
+            weights: as `Layout.views` gives them.
+            buffers: (K, …) each.
+            inputs: (K, B, …).
+        """
+        x = inputs
+        for layer in self.layers:
+            x = layer(weights, buffers, x, training)
+        return x
+
+    def _layer(self, name: str, module: nn.Module) -> Layer:
+        match module:
+            case nn.Linear():
+                self._as_row(f"{name}weight", (module.in_features, module.out_features), turned=True)
+                if module.bias is not None:
+                    self._as_row(f"{name}bias", (1, module.out_features))
+                return linear(name, module)
+            case nn.BatchNorm1d():
+                return batch_norm(name, module)
+            case nn.LayerNorm():
+                for weight in ("weight", "bias"):
+                    self._as_row(name + weight, (1, module.normalized_shape[0]))
+                return layer_norm(name, module)
+            case Dropout():
+                return dropout(name, module)
+            case nn.Flatten():
+                return lambda weights, buffers, x, training: x.flatten(2)
+        if type(module) in EXACT:
+            return lambda weights, buffers, x, training: cast(Tensor, module(x))
+        return rounded(module)
+
+    def _as_row(self, name: str, shape: tuple[int, ...], turned: bool = False) -> None:
+        self.shapes[name] = shape
+        if turned:
+            self.turned.add(name)
+
+
+class Unknown(Exception):
+    """A layer that is not among those that can be stacked."""
+
+
+def chain(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The layers of nested Sequentials in their order, with the prefix of their weights' names.
+
+    Raises:
+        Unknown: one of them is not among the known ones, or does more than such a layer does.
+    """
+    if module._forward_hooks or module._forward_pre_hooks or hasattr(module, "parametrizations"):
+        raise Unknown
+    if type(module) is nn.Sequential:
+        for child, part in module.named_children():
+            yield from chain(f"{name}{child}.", part)
+    elif known(module):
+        yield name, module
+    else:
+        raise Unknown
+
+
+def known(module: nn.Module) -> bool:
+    if any(not weight.requires_grad or weight.dtype != torch.float32 for weight in module.parameters()):
+        return False
+    if type(module) is nn.BatchNorm1d:
+        return module.affine and module.track_running_stats and module.momentum is not None
+    if type(module) is nn.LayerNorm:
+        return len(module.normalized_shape) == 1 and module.elementwise_affine and module.bias is not None
+    if type(module) is nn.Flatten:
+        return (module.start_dim, module.end_dim) == (1, -1)
+    return type(module) in (nn.Linear, Dropout, *EXACT, *ROUNDED)
+
+
+def linear(name: str, module: nn.Linear) -> Layer:
+    single = module.out_features == 1
+
+    def forward(weights: Named, buffers: Named, x: Tensor, training: bool) -> Tensor:
+        weight = weights[f"{name}weight"]
+        bias = weights[f"{name}bias"] if module.bias is not None else weight.new_zeros(())
+        if single and len(x) == 1:  # one matrix times one vector goes another way than many do: make it two
+            return torch.baddbmm(bias.expand(2, 1, 1), x.expand(2, *x.shape[1:]), weight.expand(2, -1, -1))[:1]
+        return torch.baddbmm(bias, x, weight)
+
+    return forward
+
+
+def batch_norm(name: str, module: nn.BatchNorm1d) -> Layer:
+    """The features of all rows side by side: (B, K · features)."""
+    momentum = module.momentum
+    assert momentum is not None  # see `known`
+
+    def forward(weights: Named, buffers: Named, x: Tensor, training: bool) -> Tensor:
+        rows, samples, features = x.shape
+        if training:
+            buffers[f"{name}num_batches_tracked"].add_(1)
+        found = functional.batch_norm(
+            x.transpose(0, 1).reshape(samples, rows * features),
+            buffers[f"{name}running_mean"].view(-1),
+            buffers[f"{name}running_var"].view(-1),
+            weights[f"{name}weight"].reshape(-1),
+            weights[f"{name}bias"].reshape(-1),
+            training,
+            momentum,
+            module.eps,
+        )
+        return found.view(samples, rows, features).transpose(0, 1).contiguous()
+
+    return forward
+
+
+def layer_norm(name: str, module: nn.LayerNorm) -> Layer:
+    def forward(weights: Named, buffers: Named, x: Tensor, training: bool) -> Tensor:
+        normed = functional.layer_norm(x, module.normalized_shape, eps=module.eps)
+        return normed * weights[f"{name}weight"] + weights[f"{name}bias"]
+
+    return forward
+
+
+def dropout(name: str, module: Dropout) -> Layer:
+    def forward(weights: Named, buffers: Named, x: Tensor, training: bool) -> Tensor:
+        if module.idle or not training:
+            return x
+        ones = (1,) * (x.ndim - 1)
+        p = buffers[f"{name}p"].view(-1, *ones)
+        return x * ((module.uniform(x[0], buffers[f"{name}key"]) >= p) / (1 - p))
+
+    return forward
+
+
+def rounded(module: nn.Module) -> Layer:
+    def forward(weights: Named, buffers: Named, x: Tensor, training: bool) -> Tensor:
+        if x[0].numel() % WIDTH == 0:
+            return cast(Tensor, module(x))
+        return cast(Tensor, module(padded(x.reshape(-1))))[: x.numel()].view(x.shape)
+
+    return forward
+
+
+def padded(values: Tensor) -> Tensor:
+    """With some more at the end, so that no value of ours is among those of a loop's rest."""
+    return torch.cat([values, values.new_zeros(WIDTH, *values.shape[1:])])
