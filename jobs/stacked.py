@@ -56,6 +56,8 @@ class Stacked:
                     self._as_row(f"{name}bias", (1, module.out_features))
                 return linear(name, module)
             case nn.BatchNorm1d():
+                for weight in ("weight", "bias"):
+                    self._as_row(name + weight, (1, module.num_features))
                 return batch_norm(name, module)
             case nn.LayerNorm():
                 for weight in ("weight", "bias"):
@@ -122,25 +124,23 @@ def linear(name: str, module: nn.Linear) -> Layer:
 
 
 def batch_norm(name: str, module: nn.BatchNorm1d) -> Layer:
-    """The features of all rows side by side: (B, K · features)."""
+    """Ioffe and Szegedy 2015, in operations that round each row as if it were alone; torch's kernel does not."""
     momentum = module.momentum
     assert momentum is not None  # see `known`
 
     def forward(weights: Named, buffers: Named, x: Tensor, training: bool) -> Tensor:
-        rows, samples, features = x.shape
+        means, variances = (buffers[f"{name}running_{what}"][:, None] for what in ("mean", "var"))
+        mean, variance = means, variances
         if training:
-            buffers[f"{name}num_batches_tracked"].add_(1)
-        found = functional.batch_norm(
-            x.transpose(0, 1).reshape(samples, rows * features),
-            buffers[f"{name}running_mean"].view(-1),
-            buffers[f"{name}running_var"].view(-1),
-            weights[f"{name}weight"].reshape(-1),
-            weights[f"{name}bias"].reshape(-1),
-            training,
-            momentum,
-            module.eps,
-        )
-        return found.view(samples, rows, features).transpose(0, 1).contiguous()
+            mean = x.mean(1, keepdim=True)
+            variance = (x - mean).square().mean(1, keepdim=True)
+            samples = x.shape[1]
+            with torch.no_grad():
+                means.mul_(1 - momentum).add_(mean * momentum)  # not lerp: the rest of its loop rounds in another way
+                variances.mul_(1 - momentum).add_(variance * (momentum * samples / (samples - 1)))
+                buffers[f"{name}num_batches_tracked"].add_(1)
+        normed = (x - mean) / (variance + module.eps).sqrt()
+        return normed * weights[f"{name}weight"] + weights[f"{name}bias"]
 
     return forward
 
