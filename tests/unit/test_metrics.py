@@ -100,6 +100,38 @@ def test_a_metric_of_a_network_that_diverged_does_not_raise(name: str) -> None:
     METRICS[name](torch.full((5, 3), torch.nan), torch.tensor([0, 1, 2, 0, 1]))
 
 
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "f1", "roc_auc"])
+@pytest.mark.parametrize(("rows", "samples", "classes"), [(1, 30, 3), (2, 7, 2), (33, 30, 3), (12, 101, 10)])
+def test_a_metric_of_classes_of_all_rows_of_a_pack_is_that_of_each_alone(
+    name: str, rows: int, samples: int, classes: int
+) -> None:
+    """Bit for bit; with equal logits, a class that no truth has, and a row that diverged."""
+    draws = torch.Generator().manual_seed(rows)
+    truth = torch.randint(max(2, classes - 1), (rows, samples), generator=draws)
+    logits = torch.randn(rows, samples, classes, generator=draws)
+    logits[0] = logits[0].round()
+    logits[-1, -1] = torch.nan
+    together = METRICS[name](logits, truth)
+    assert together.shape == (rows,)
+    assert together.tolist() == [METRICS[name](*row).item() for row in zip(logits, truth, strict=True)]
+    shared = METRICS[name](logits, truth[0])
+    assert shared.tolist() == [METRICS[name](row, truth[0]).item() for row in logits]
+    two_axes = METRICS[name](logits[None], truth[None])
+    assert two_axes.tolist() == [together.tolist()]
+
+
+@pytest.mark.parametrize("name", ["mse", "rmse", "mae", "r2"])
+@pytest.mark.parametrize(("rows", "samples"), [(1, 60), (3, 4128), (33, 61)])
+def test_a_metric_of_values_of_all_rows_of_a_pack_is_that_of_each_alone(name: str, rows: int, samples: int) -> None:
+    """Bit for bit, also where the rows do not lie one after the other in memory."""
+    draws = torch.Generator().manual_seed(samples)
+    values = torch.randn(samples, rows, 1, generator=draws).transpose(0, 1)
+    truth = torch.randn(rows, samples, 1, generator=draws)
+    together = METRICS[name](values, truth)
+    assert together.tolist() == [METRICS[name](*row).item() for row in zip(values, truth, strict=True)]
+    assert METRICS[name](values, truth[0]).tolist() == [METRICS[name](row, truth[0]).item() for row in values]
+
+
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
     labels = torch.tensor([0] * 7 + [1] * 2 + [2])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())
