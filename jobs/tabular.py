@@ -1,7 +1,7 @@
 """Tables: what the tasks on them share. Standardised columns, classification and regression.
 
-Two classes are learned by one logit and binary cross-entropy; more by a logit each. Values are learned standardised, so
-a loss is in units of the target's standard deviation, and metrics in the target's own unit.
+Values are learned standardised, so a loss is in units of the target's standard deviation, and metrics in the target's
+own unit.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jobs import losses, tensorfile
+from jobs import logits, losses, tensorfile
 from jobs.column_layers import Expand, UnstandardiseLog
-from jobs.layers import BothLogits, Standardise, Unstandardise, mlp
+from jobs.layers import Standardise, Unstandardise, mlp
 from jobs.params import MlpParams, RegressionParams, TrainingParams
 from jobs.problem import Model, Problem, Signature, Split
 from jobs.schema import Column, columns_of
@@ -90,9 +90,8 @@ def classification(
         balanced: every class weighs the same in the loss, however many rows it has.
     """
     truth = torch.from_numpy(table.labels).long()
-    binary = len(table.classes) == 2
-    targets = truth.float()[:, None] if binary else truth
-    loss: losses.Loss = losses.binary_cross_entropy if binary else losses.cross_entropy
+    targets = logits.targets(truth, model.after)
+    loss = logits.loss(targets)
     parts = parts or split(len(truth), params, seed, classes=table.labels)
     if balanced:
         loss = losses.weighted(loss, losses.balancing(truth[parts[0]], len(table.classes)))
@@ -138,9 +137,8 @@ def classifier(params: MlpParams, signature: Signature) -> Model:
     Raises:
         ValueError: batch_norm, but batches of one row.
     """
-    binary = len(signature.classes) == 2
-    outputs = 1 if binary else len(signature.classes)
-    return whole(params, signature, outputs, BothLogits() if binary else nn.Identity())
+    outputs = logits.outputs(signature.classes)
+    return whole(params, signature, outputs, logits.after(outputs))
 
 
 def regressor(params: MlpParams, signature: Signature, *, log: bool = False) -> Model:

@@ -8,11 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jobs import losses
+from jobs import logits
 from jobs.catalogue.images import Augmentation
 from jobs.images.augment import augmentation
 from jobs.images.networks import Scale
-from jobs.layers import BothLogits
 from jobs.params import TrainingParams
 from jobs.problem import Augment, Model, Problem, Signature, Split
 from jobs.randomness import Purpose, generator
@@ -65,14 +64,8 @@ class Feed(nn.Module):
 
 
 def model(signature: Signature, net: nn.Module) -> Model:
-    """Raw pixels (B, C, S, S) of 0 to 255 to logits (B, classes); two classes have one output."""
-    after = BothLogits() if len(signature.classes) == 2 else nn.Identity()
-    return Model(signature, before=Scale(), net=net, after=after)
-
-
-def outputs(signature: Signature) -> int:
-    """Of the network."""
-    return 1 if len(signature.classes) == 2 else len(signature.classes)
+    """Raw pixels (B, C, S, S) of 0 to 255 to logits (B, classes)."""
+    return Model(signature, before=Scale(), net=net, after=logits.after(logits.outputs(signature.classes)))
 
 
 def problem(
@@ -80,12 +73,11 @@ def problem(
 ) -> Problem:
     """The model learns the classes of the pictures; `parts` are the rows of training, validation and test."""
     truth = torch.from_numpy(pictures.labels)
-    binary = len(pictures.classes) == 2
-    targets = truth.float()[:, None] if binary else truth
+    targets = logits.targets(truth, built.after)
     train, val, test = (Split(inputs=part, targets=targets[part], truth=truth[part], rows=part) for part in parts)
     return Problem(
         model=built,
-        loss=losses.binary_cross_entropy if binary else losses.cross_entropy,
+        loss=logits.loss(targets),
         train=train,
         val=val,
         test=test,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from jobs import data, sources
+from jobs import data, logits, sources
 from jobs.catalogue.images import CatsDogsParams
 from jobs.errors import InputError
 from jobs.images import networks
@@ -58,7 +58,7 @@ def model(params: CatsDogsParams, signature: Signature) -> Model:
         )
     net = nn.Sequential(
         *networks.convolutions(signature.input_shape[0], params.channels, batch_norm=False, pools=pools),
-        *networks.flat_head(params.channels[-1] * side * side, images.outputs(signature), params.dropout),
+        *networks.flat_head(params.channels[-1] * side * side, logits.outputs(CLASSES), params.dropout),
     )
     networks.initialise(net, params.init)
     return images.model(signature, net)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jobs import sources
+from jobs import logits, sources
 from jobs.catalogue.images import ImageFolderParams
 from jobs.errors import InputError
 from jobs.images import networks
@@ -51,7 +51,7 @@ def model(params: ImageFolderParams, signature: Signature) -> Model:
         return images.model(signature, cnn(params, signature))
     from jobs.images.classifiers import Classifier  # torchvision takes seconds to load
 
-    return images.model(signature, Classifier(params.model, images.outputs(signature), params.image_size))
+    return images.model(signature, Classifier(params.model, logits.outputs(signature.classes), params.image_size))
 
 
 def cnn(params: ImageFolderParams, signature: Signature) -> nn.Sequential:
@@ -60,7 +60,7 @@ def cnn(params: ImageFolderParams, signature: Signature) -> nn.Sequential:
     net = nn.Sequential(
         *networks.convolutions(signature.input_shape[0], params.channels, batch_norm=True, pools=pools),
         nn.AdaptiveAvgPool2d(1),
-        *networks.flat_head(params.channels[-1], images.outputs(signature), params.dropout),
+        *networks.flat_head(params.channels[-1], logits.outputs(signature.classes), params.dropout),
     )
     networks.initialise(net, "he")
     return net
