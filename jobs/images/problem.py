@@ -14,7 +14,6 @@ from jobs.images.augment import augmentation
 from jobs.images.networks import Scale
 from jobs.params import TrainingParams
 from jobs.problem import Augment, Model, Problem, Signature, Split
-from jobs.randomness import Purpose, generator
 
 MOST_ON_DEVICE = 1 << 30  # bytes of pictures that a device keeps; of more, each batch is sent to it
 PIXELS_AT_ONCE = 1 << 21  # of one forward pass without gradients
@@ -89,23 +88,3 @@ def problem(
         names=pictures.names,
         notes=pictures.notes,
     )
-
-
-def shuffled(labels: NDArray[np.int64], params: TrainingParams, seed: int) -> list[Tensor]:
-    """The rows of each class, in an order drawn by the split's seed."""
-    seed = seed if params.split_seed is None else params.split_seed
-    order = torch.randperm(len(labels), generator=generator(seed, Purpose.SPLIT))
-    drawn = torch.from_numpy(labels)[order]
-    return [order[drawn == label] for label in np.unique(labels)]
-
-
-def cut(groups: Sequence[Tensor], places: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Each group cut at its places; the first pieces of all groups together, the second ones, and so on."""
-    pieces = [torch.tensor_split(group, tuple(cuts)) for group, cuts in zip(groups, places, strict=True)]
-    return [torch.cat(part) for part in zip(*pieces, strict=True)]
-
-
-def shares(counts: Sequence[int], part: float) -> list[int]:
-    """How many of each group make this part of all: their sum is exact, and none is more than one off its share."""
-    ends = np.round(np.cumsum(counts) * part).astype(int)
-    return [int(share) for share in np.diff(ends, prepend=0)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from jobs import data, logits, sources
+from jobs import data, logits, sources, splits
 from jobs.catalogue.images import CatsDogsParams
 from jobs.errors import InputError
 from jobs.images import networks
@@ -67,6 +67,6 @@ def model(params: CatsDogsParams, signature: Signature) -> Model:
 def build(params: CatsDogsParams, seed: int) -> Problem:
     pictures = photos(data.get("cats_dogs"), params.image_size)
     signature = Signature(kind="image", input_shape=(3, params.image_size, params.image_size), classes=CLASSES)
-    groups = images.shuffled(pictures.labels, params, seed)
-    parts = images.cut(groups, [(TRAIN, TRAIN + VALIDATION)] * len(groups))
+    groups = splits.grouped(pictures.labels, params, seed)
+    parts = splits.cut(groups, [(TRAIN, TRAIN + VALIDATION)] * len(groups))
     return images.problem(pictures, model(params, signature), parts, params)

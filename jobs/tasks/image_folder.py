@@ -17,8 +17,7 @@ from jobs.images.decode import decoded
 from jobs.images.folder import HUB, kind_of, listing
 from jobs.images.problem import Pictures
 from jobs.problem import Model, Problem, Signature
-
-VALIDATION, TEST = 0.2, 0.2  # parts of each class, where the folders do not say
+from jobs.splits import TEST, VALIDATION, cut, grouped
 
 
 @cache
@@ -99,8 +98,8 @@ def parts(pictures: Pictures, given: tuple[str, ...], params: ImageFolderParams,
     own = {name: torch.from_numpy(np.flatnonzero(place == name)) for name in ("val", "test")}
     part = [VALIDATION if not len(own["val"]) else 0.0, TEST if not len(own["test"]) else 0.0]
     learned = np.where(place == "train", pictures.labels, -1)
-    groups = images.shuffled(learned, params, seed)[1 if (learned < 0).any() else 0 :]  # without those of other parts
-    val, test, train = images.cut(groups, [places(len(group), *part) for group in groups])
+    groups = grouped(learned, params, seed)[1 if (learned < 0).any() else 0 :]  # without those of other parts
+    val, test, train = cut(groups, [places(len(group), *part) for group in groups])
     return [train, torch.cat([val, own["val"]]), torch.cat([test, own["test"]])]
 
 

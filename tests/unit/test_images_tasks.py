@@ -12,8 +12,9 @@ from torch import nn
 
 from jobs.catalogue.images import CatsDogsParams, MnistParams
 from jobs.errors import InputError
-from jobs.images.problem import Feed, cut, shares
+from jobs.images.problem import Feed
 from jobs.problem import Signature
+from jobs.splits import cut, shares
 from jobs.tasks import cats_dogs, mnist
 
 PACKED = gzip.compress(b"x" * 999, mtime=0)  # its head is 10 bytes long
