@@ -19,12 +19,7 @@ from jobs.images.problem import Pictures
 from jobs.problem import Model, Problem, Signature
 from jobs.splits import TEST, VALIDATION, cut, grouped
 
-
-@cache
-def checked(path: Path, fingerprint: str | None) -> str:
-    """The fingerprint of a file or folder, found to be that of its submission; once in each trainer."""
-    sources.check(path, fingerprint)
-    return fingerprint or sources.fingerprint(path)
+checked = cache(sources.check)  # once in each trainer: a folder of pictures is long to read
 
 
 @cache
