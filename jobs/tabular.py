@@ -154,15 +154,20 @@ def whole(params: MlpParams, signature: Signature, outputs: int, after: nn.Modul
     """A perceptron between what its columns need and what makes predictions of its outputs."""
     mixed = bool(signature.about.get("columns"))
     before = Expand(columns_of(signature)) if mixed else Standardise(signature.input_shape)
-    return Model(signature, before=before, net=perceptron(params, signature, outputs), after=after)
+    inputs = before.inputs if isinstance(before, Expand) else signature.input_shape[0]
+    return Model(signature, before=before, net=perceptron(params, inputs, outputs), after=after)
 
 
-def perceptron(params: MlpParams, signature: Signature, outputs: int) -> nn.Sequential:
+def perceptron(params: MlpParams, inputs: int, outputs: int) -> nn.Sequential:
+    """As the parameters say, with fresh weights: (B, inputs) to (B, outputs).
+
+    Raises:
+        ValueError: batch_norm, but batches of one row.
+    """
     if params.batch_norm and params.hidden and params.batch_size == 1:  # rules of params never cross fields
         raise ValueError("batch_norm needs batches of at least two rows; given batch_size 1")
-    mixed = bool(signature.about.get("columns"))
     return mlp(
-        Expand(columns_of(signature)).inputs if mixed else signature.input_shape[0],
+        inputs,
         params.hidden,
         outputs,
         activation=params.activation,
