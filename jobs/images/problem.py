@@ -76,7 +76,7 @@ class Feed(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         chosen = self.pixels.index_select(0, rows.to(self.pixels.device)).to(rows.device)
-        pictures: Tensor = self.scale(chosen.permute(0, 3, 1, 2).float())
+        pictures: Tensor = self.scale(chosen.permute(0, 3, 1, 2))
         return pictures
 
 
