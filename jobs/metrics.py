@@ -134,10 +134,17 @@ METRICS: dict[str, Metric] = {
 }
 
 
+OF_VALUES = (mse, rmse, mae, r2)
+
+
 # Metrics that follow from the mean loss alone. Perplexity: e to a language model's cross-entropy in nats per token.
 OF_LOSS: dict[str, Callable[[Tensor], Tensor]] = {"perplexity": torch.exp}
 
 
 def measured(metric: Metric, predictions: Tensor, truth: Tensor) -> Tensor:
-    """The metric of each row, (K, B, …) and (K, B, …) -> (K,)."""
+    """The metric of each row of a pack, (K, B, …) and (K, B, …) -> (K,). A user's own metric knows one row."""
+    if metric in OF_VALUES:  # of all the values that a sample has
+        return metric(predictions.flatten(1)[..., None], truth.flatten(1)[..., None])
+    if metric in METRICS.values():
+        return metric(predictions, truth)
     return torch.stack([metric(own, true) for own, true in zip(predictions, truth, strict=True)])

@@ -11,7 +11,7 @@ from torch import nn
 
 from jobs import losses
 from jobs.catalogue.tables import TASKS
-from jobs.metrics import METRICS
+from jobs.metrics import METRICS, measured
 from jobs.pack import by_row
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -130,6 +130,24 @@ def test_a_metric_of_values_of_all_rows_of_a_pack_is_that_of_each_alone(name: st
     together = METRICS[name](values, truth)
     assert together.tolist() == [METRICS[name](*row).item() for row in zip(values, truth, strict=True)]
     assert METRICS[name](values, truth[0]).tolist() == [METRICS[name](row, truth[0]).item() for row in values]
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (4, 9, 1), (4, 9, 2, 3)])
+def test_values_of_any_shape_are_measured_row_by_row(shape: tuple[int, ...]) -> None:
+    draws = torch.Generator().manual_seed(0)
+    values, truth = torch.randn(2, *shape, generator=draws)
+    found = measured(METRICS["mse"], values, truth)
+    assert found.tolist() == [nn.functional.mse_loss(*row).item() for row in zip(values, truth, strict=True)]
+
+
+def test_a_metric_of_the_users_own_is_asked_for_each_row() -> None:
+    def largest(predictions: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        assert predictions.shape == (9, 3)
+        assert truth.shape == (9,)
+        return predictions.max()
+
+    logits = torch.arange(4 * 9 * 3.0).view(4, 9, 3)
+    assert measured(largest, logits, torch.zeros(4, 9)).tolist() == [26, 53, 80, 107]
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
