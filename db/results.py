@@ -78,10 +78,7 @@ def job_details(session: Session, job: int) -> JobDetails:
     Raises:
         NotFound: there is no such job.
     """
-    row = session.get(Job, job)
-    if row is None:
-        raise _no_job(job)
-    sweep = session.get_one(Sweep, row.sweep_id)
+    row, sweep = _found(session, job)
     attempts = list(session.scalars(select(Attempt).where(Attempt.job_id == job).order_by(Attempt.attempt)))
     return JobDetails(
         job=job,
@@ -104,10 +101,7 @@ def job_spec(session: Session, job: int) -> JobSpec:
     Raises:
         NotFound: there is no such job.
     """
-    row = session.get(Job, job)
-    if row is None:
-        raise _no_job(job)
-    sweep = session.get_one(Sweep, row.sweep_id)
+    row, sweep = _found(session, job)
     return rows.job_spec(sweep, rows.sweep_spec(sweep), job, row.params, row.seed)
 
 
@@ -119,15 +113,21 @@ def best_model(session: Session, job: int) -> BestModel:
     """
     row = session.get(Model, job)
     if row is None:
-        found = session.get(Job, job)
-        if found is None:
-            raise _no_job(job)
+        found, _ = _found(session, job)
         raise NotFound(f"job {job} has no model: it is {found.state}; only a job that succeeded has one")
     return BestModel(sha256=row.sha256, size=row.size, content=row.content, path=row.path)
 
 
-def _no_job(job: int) -> NotFound:
-    return NotFound(f"there is no job {job}; `gridyard leaderboard SWEEP` lists the jobs of a sweep")
+def _found(session: Session, job: int) -> tuple[Job, Sweep]:
+    """The job's row and its sweep's.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    row = session.get(Job, job)
+    if row is None:
+        raise NotFound(f"there is no job {job}; `gridyard leaderboard SWEEP` lists the jobs of a sweep")
+    return row, session.get_one(Sweep, row.sweep_id)
 
 
 def _attempt(row: Attempt) -> AttemptDetails:

@@ -50,6 +50,7 @@ class Yard:
         *,
         sets: Sequence[str] = (),
         once: bool = False,
+        fetch: bool = False,
         progress: Callable[[int, int], None] | None = None,
         **keys: Any,
     ) -> Sweep:
@@ -58,16 +59,21 @@ class Yard:
         Args:
             sets: changes to the file, each "key=value".
             once: return the first sweep with the same content, if there is one, instead of making another.
+            fetch: first the data sets that its task needs and this machine lacks.
             progress: called with the number of jobs stored so far, and of all.
 
         Raises:
             SweepFileError: it is wrong; nothing is stored.
+            DataMissing: a data set could not be fetched; nothing is stored.
         """
+        from gridyard import local
         from scheduler import submit, sweep_file
 
         if (file is None) == (not keys):
             raise InputError("give a sweep file, or the keys of a sweep such as task= and grid=")
         spec = sweep_file.read(Path(file), sets) if file is not None else sweep_file.parse(keys, "the sweep")
+        if fetch:
+            local.fetch_data(spec.task)
         submitted = submit.submit(self.database, spec, once=once, progress=progress)
         if submitted.new:
             self.ring(spec.queue, submitted.jobs)

@@ -50,15 +50,18 @@ def export(job: "Job", folder: Path, *, formats: Sequence[str] | None = None, fo
         if name not in FILES:
             raise InputError(f"there is no format {name!r}{did_you_mean(name, FILES)} Formats: {', '.join(FILES)}")
     _refuse(folder, force)
-    content, model = job.content(), job.load()
+    content, spec = job.content(), job.spec()  # without a model, nobody waits for torch
+    from jobs import artifact
+
+    model = artifact.load(content)
     done = Exported(job=job.id, folder=str(folder))
     wanted = formats or list(FILES)
     found = {FILES["safetensors"]: content} if "safetensors" in wanted else {}
-    found |= _converted(job.spec(), model, [name for name in wanted if name != "safetensors"], done)
+    found |= _converted(spec, model, [name for name in wanted if name != "safetensors"], done)
     done.failed |= formats is not None and len(found) < len(set(wanted))
     if not found:
         raise JobsFailed(f"{'; '.join(done.notes)}; nothing was written")
-    found[CARD] = card.text(job.details(), job.spec(), model, done).encode()
+    found[CARD] = card.text(job.details(), spec, model, done).encode()
     try:
         for name, written in found.items():
             replace(folder / name, written)

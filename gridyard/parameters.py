@@ -9,7 +9,7 @@ Description = dict[str, Any]
 
 
 def describe(task: Task) -> Description:
-    """A task as an object: name, summary, source, metrics, objective, epochs, and its parameters.
+    """A task as an object: name, summary, source, whether it trains, metrics, objective, epochs, and its parameters.
 
     Each parameter has name, type, default, allowed and description. Those of a scheduler's kinds are named like
     "scheduler.gamma (step)".
@@ -18,6 +18,7 @@ def describe(task: Task) -> Description:
         "name": task.name,
         "summary": task.summary,
         "source": task.source,
+        "trains": task.trains,
         "metrics": list(task.metrics),
         "objective": {"metric": task.objective.metric, "mode": task.objective.mode},
         "epochs": task.epochs,

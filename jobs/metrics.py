@@ -1,4 +1,8 @@
-"""Metrics: what a job reports besides its loss, from (predictions, truth) in the task's own unit, as 0-dim tensors."""
+"""Metrics: what a job reports besides its loss, from (predictions, truth) in the task's own unit, as 0-dim tensors.
+
+Of a pack all rows at once: further axes before those that are named here, such as predictions (K, B, classes), give a
+value each, (K,), which on one thread is bit for bit that of its row alone. Truth may lack these axes: it is shared.
+"""
 
 from collections.abc import Callable
 
@@ -14,8 +18,8 @@ def accuracy(predictions: Tensor, truth: Tensor) -> Tensor:
     predictions: (B, classes) logits; truth: (B,) int64. In float64, so that 29 of 30 is 29/30 to the last digit shown,
     but on mps, which has none.
     """
-    right = (predictions.argmax(1) == truth).sum(dtype=_exact(truth))
-    return right / torch.full_like(right, len(truth))  # on CUDA, / len(truth) would be * (1 / len(truth))
+    right = (predictions.argmax(-1) == truth).sum(-1, dtype=_exact(truth))
+    return right / torch.full_like(right, truth.shape[-1])  # on CUDA, / 30 would be * (1 / 30)
 
 
 def f1(predictions: Tensor, truth: Tensor) -> Tensor:
@@ -25,7 +29,7 @@ def f1(predictions: Tensor, truth: Tensor) -> Tensor:
     """
     right, predicted, true = _counts(predictions, truth)
     both = predicted + true
-    return (2 * right / both.clamp(min=1)).sum() / (both > 0).sum()
+    return (2 * right / both.clamp(min=1)).sum(-1) / (both > 0).sum(-1)
 
 
 def balanced_accuracy(predictions: Tensor, truth: Tensor) -> Tensor:
@@ -34,7 +38,7 @@ def balanced_accuracy(predictions: Tensor, truth: Tensor) -> Tensor:
     Of the classes that any sample has. predictions: (B, classes) logits; truth: (B,) int64.
     """
     right, _, true = _counts(predictions, truth)
-    return (right / true.clamp(min=1)).sum() / (true > 0).sum()
+    return (right / true.clamp(min=1)).sum(-1) / (true > 0).sum(-1)
 
 
 def roc_auc(predictions: Tensor, truth: Tensor) -> Tensor:
@@ -46,28 +50,29 @@ def roc_auc(predictions: Tensor, truth: Tensor) -> Tensor:
 
     predictions: (B, classes) logits; truth: (B,) int64.
     """
-    if predictions.shape[1] == 2:
-        scores, has = predictions[:, 1:] - predictions[:, :1], (truth == 1)[:, None]
+    classes = predictions.shape[-1]
+    truth = truth.expand(predictions.shape[:-1])
+    if classes == 2:
+        scores, has = predictions[..., 1:] - predictions[..., :1], (truth == 1)[..., None]
     else:  # log-probabilities order samples as probabilities do, and are not all rounded to 1
-        classes = torch.arange(predictions.shape[1], device=truth.device)
-        scores, has = predictions.log_softmax(1), truth[:, None] == classes
-    ordered, order = scores.T.sort(1)  # (classes, B)
+        scores, has = predictions.log_softmax(-1), truth[..., None] == torch.arange(classes, device=truth.device)
+    ordered, order = scores.mT.sort(-1)  # (…, classes, B)
     ranks = _twice_ranks(ordered).to(_exact(truth))
-    counts = has.sum(0)
-    pairs = counts * (len(truth) - counts)
-    won = (ranks * has.T.gather(1, order)).sum(1) - counts * (counts + 1)  # twice the pairs in order
+    counts = has.sum(-2)
+    pairs = counts * (truth.shape[-1] - counts)
+    won = (ranks * has.mT.gather(-1, order)).sum(-1) - counts * (counts + 1)  # twice the pairs in order
     counted = pairs > 0
     found = won / (2 * pairs.clamp(min=1)) * counted
-    return torch.where(counted.any(), found.sum() / counted.sum().clamp(min=1), 0.5)
+    return torch.where(counted.any(-1), found.sum(-1) / counted.sum(-1).clamp(min=1), 0.5)
 
 
 def _twice_ranks(ordered: Tensor) -> Tensor:
     """Twice the ranks, from 1, of numbers in order along the last axis; equal ones share the middle of theirs."""
-    places = torch.arange(ordered.shape[1], device=ordered.device)
-    new = ordered[:, 1:] != ordered[:, :-1]
-    edge = torch.ones_like(ordered[:, :1], dtype=torch.bool)
-    first = torch.where(torch.cat([edge, new], 1), places, 0).cummax(1).values
-    last = torch.where(torch.cat([new, edge], 1), places, len(places) - 1).flip(1).cummin(1).values.flip(1)
+    places = torch.arange(ordered.shape[-1], device=ordered.device)
+    new = ordered[..., 1:] != ordered[..., :-1]
+    edge = torch.ones_like(ordered[..., :1], dtype=torch.bool)
+    first = torch.where(torch.cat([edge, new], -1), places, 0).cummax(-1).values
+    last = torch.where(torch.cat([new, edge], -1), places, len(places) - 1).flip(-1).cummin(-1).values.flip(-1)
     return first + last + 2
 
 
@@ -76,16 +81,20 @@ def _exact(truth: Tensor) -> torch.dtype:
 
 
 def _counts(predictions: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each class, how many samples are rightly said to have it, said to have it, have it: (classes,) each."""
-    classes, said = predictions.shape[1], predictions.argmax(1)
-    table = torch.bincount(truth * classes + said, minlength=classes * classes).view(classes, classes)
-    table = table.to(_exact(truth))
-    return table.diagonal(), table.sum(0), table.sum(1)
+    """Of each class, how many samples are rightly said to have it, said to have it, have it: (…, classes) each."""
+    classes, said = predictions.shape[-1], predictions.argmax(-1)
+    table = torch.zeros(*said.shape[:-1], classes**2, dtype=_exact(truth), device=truth.device)
+    table.scatter_add_(-1, truth * classes + said, table.new_ones(()).expand_as(said))
+    table = table.view(*said.shape[:-1], classes, classes)
+    return table.diagonal(dim1=-2, dim2=-1), table.sum(-2), table.sum(-1)
 
 
 def mse(predictions: Tensor, truth: Tensor) -> Tensor:
-    """mean (p - t)²: squared unit of the target, lower is better (sklearn mean_squared_error)."""
-    return (predictions - truth).square().mean()
+    """mean (p - t)²: squared unit of the target, lower is better (sklearn mean_squared_error).
+
+    Of all these, predictions and truth: (B, 1), or as many values of a sample as there are.
+    """
+    return _values(predictions - truth).square().mean(-1)
 
 
 def rmse(predictions: Tensor, truth: Tensor) -> Tensor:
@@ -95,7 +104,7 @@ def rmse(predictions: Tensor, truth: Tensor) -> Tensor:
 
 def mae(predictions: Tensor, truth: Tensor) -> Tensor:
     """mean |p - t|: unit of the target, lower is better (sklearn mean_absolute_error)."""
-    return (predictions - truth).abs().mean()
+    return _values(predictions - truth).abs().mean(-1)
 
 
 def r2(predictions: Tensor, truth: Tensor) -> Tensor:
@@ -103,7 +112,14 @@ def r2(predictions: Tensor, truth: Tensor) -> Tensor:
 
     Not finite where all truths are equal.
     """
-    return 1 - (predictions - truth).square().sum() / (truth - truth.mean()).square().sum()
+    true = _values(truth)
+    spread = (true - true.mean(-1, keepdim=True)).square().sum(-1)
+    return 1 - _values(predictions - truth).square().sum(-1) / spread
+
+
+def _values(tensor: Tensor) -> Tensor:
+    """(…, B, 1) -> (…, B), one row after the other in memory: elsewhere sums are made in another order."""
+    return tensor.flatten(max(0, tensor.ndim - 2)).contiguous()
 
 
 METRICS: dict[str, Metric] = {
@@ -118,10 +134,17 @@ METRICS: dict[str, Metric] = {
 }
 
 
+OF_VALUES = (mse, rmse, mae, r2)
+
+
 # Metrics that follow from the mean loss alone. Perplexity: e to a language model's cross-entropy in nats per token.
 OF_LOSS: dict[str, Callable[[Tensor], Tensor]] = {"perplexity": torch.exp}
 
 
 def measured(metric: Metric, predictions: Tensor, truth: Tensor) -> Tensor:
-    """The metric of each row, (K, B, …) and (K, B, …) -> (K,)."""
+    """The metric of each row of a pack, (K, B, …) and (K, B, …) -> (K,). A user's own metric knows one row."""
+    if metric in OF_VALUES:  # of all the values that a sample has
+        return metric(predictions.flatten(1)[..., None], truth.flatten(1)[..., None])
+    if metric in METRICS.values():
+        return metric(predictions, truth)
     return torch.stack([metric(own, true) for own, true in zip(predictions, truth, strict=True)])

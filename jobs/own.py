@@ -55,7 +55,7 @@ class OwnTask:
         """
         from jobs.tabular import perceptron  # what MlpParams are made for
 
-        return perceptron(params, signature, outputs=len(signature.classes) or 1)
+        return perceptron(params, signature.input_shape[0], outputs=len(signature.classes) or 1)
 
     def loss(self, params: Any, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """A value for every sample: (B,) or (B, …); the mean is taken outside.

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from jobs import losses
-from jobs.layers import BothLogits, Standardise, Unstandardise, stateless_dropout
+from jobs import logits, losses
+from jobs.layers import Standardise, Unstandardise, stateless_dropout
 from jobs.metrics import METRICS, Metric
 from jobs.own import KINDS, OwnTask, refuse, shown
 from jobs.own_rows import Rows, parts_of
@@ -74,7 +74,7 @@ def after(own: OwnTask, net: nn.Module, signature: Signature) -> nn.Module:
         refuse(own, f"for {TRIED} rows its network gives {shown(outputs)}; {what} have shape {expected}")
     if not classes:
         return Unstandardise((1,))
-    return nn.Identity() if outputs.shape[1] == classes else BothLogits()
+    return logits.after(outputs.shape[1])
 
 
 def made_of_parts(own: OwnTask, params: TrainingParams, seed: int) -> Problem:
@@ -110,15 +110,14 @@ def split(model: Model, part: Rows) -> Split:
     if isinstance(model.after, Unstandardise):
         targets = model.after.standardise(truth)
     else:
-        targets = truth.float()[:, None] if isinstance(model.after, BothLogits) else truth
+        targets = logits.targets(truth, model.after)
     return Split(inputs=model.before(part.rows), targets=targets, truth=truth, rows=part.numbers)
 
 
 def usual_loss(kind: str, params: TrainingParams, outputs: Tensor, targets: Tensor) -> Tensor:
     """The loss of its kind: cross-entropy, or what RegressionParams say, else the squared error."""
     if kind == "classification":
-        binary = targets.is_floating_point()
-        return (losses.binary_cross_entropy if binary else losses.cross_entropy)(outputs, targets)
+        return logits.loss(targets)(outputs, targets)
     return losses.regression(getattr(params, "loss", "mse"), getattr(params, "huber_delta", 1.0))(outputs, targets)
 
 

@@ -64,12 +64,16 @@ def opened(stored: str) -> Path:
     return path
 
 
-def check(path: Path, recorded: str | None) -> None:
-    """Raises:
-    InputError: the file or folder is not what it was at submission.
+def check(path: Path, recorded: str | None) -> str:
+    """The fingerprint of a file or folder, if it is that of its submission, or none was recorded.
+
+    Raises:
+        InputError: it is not what it was at submission.
     """
-    if recorded is not None and fingerprint(path) != recorded:
+    found = fingerprint(path)
+    if recorded not in (None, found):
         raise InputError(f"{path} has changed since the sweep was submitted; submit again to train on it as it is now")
+    return found
 
 
 def fingerprint(path: Path) -> str:

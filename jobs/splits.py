@@ -1,5 +1,6 @@
 """Which rows are for training, validation and test: a function of the seed, or of groups that stay whole."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,30 @@ def split(rows: int, params: TrainingParams, seed: int, classes: NDArray[Any] | 
     Of a class, or of all rows, the first in a drawn order are for testing and the next for validation. How many is
     rounded so that the parts have their sizes exactly, and no class in a part is more than one row off its share.
     """
-    shuffled = _shuffled(rows, params, seed)
-    label = np.zeros(rows) if classes is None else classes[shuffled]
-    groups = [shuffled[torch.from_numpy(label == value)] for value in np.unique(label)]
-    ends = torch.tensor([len(group) for group in groups]).cumsum(0)
-    test, kept = shares(ends, TEST), shares(ends, TEST + VALIDATION)
-    parts = [torch.tensor_split(group, cuts) for group, *cuts in zip(groups, test, kept, strict=True)]
-    tests, vals, trains = (torch.cat(part) for part in zip(*parts, strict=True))
+    groups = grouped(np.zeros(rows) if classes is None else classes, params, seed)
+    counts = [len(group) for group in groups]
+    places = zip(shares(counts, TEST), shares(counts, TEST + VALIDATION), strict=True)
+    tests, vals, trains = cut(groups, list(places))
     return trains, vals, tests
 
 
-def shares(ends: Tensor, part: float) -> list[int]:
-    """How many rows of each group make this part of all, given where the groups end (cumulative sizes)."""
-    return torch.diff((ends * part).round().long(), prepend=torch.zeros(1, dtype=torch.long)).tolist()
+def grouped(classes: NDArray[Any], params: TrainingParams, seed: int) -> list[Tensor]:
+    """The row numbers of each class, in a drawn order. classes: (N,)."""
+    shuffled = _shuffled(len(classes), params, seed)
+    drawn = classes[shuffled.numpy()]
+    return [shuffled[torch.from_numpy(drawn == value)] for value in np.unique(drawn)]
+
+
+def shares(counts: Sequence[int], part: float) -> list[int]:
+    """How many of each group make this part of all: their sum is exact, and none is more than one off its share."""
+    ends = np.round(np.cumsum(counts) * part).astype(int)
+    return [int(share) for share in np.diff(ends, prepend=0)]
+
+
+def cut(groups: Sequence[Tensor], places: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Each group cut at its places; the first pieces of all groups together, the second ones, and so on."""
+    pieces = [torch.tensor_split(group, tuple(cuts)) for group, cuts in zip(groups, places, strict=True)]
+    return [torch.cat(part) for part in zip(*pieces, strict=True)]
 
 
 def by_group(groups: NDArray[np.int64], params: TrainingParams, seed: int) -> Parts:

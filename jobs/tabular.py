@@ -1,7 +1,7 @@
 """Tables: what the tasks on them share. Standardised columns, classification and regression.
 
-Two classes are learned by one logit and binary cross-entropy; more by a logit each. Values are learned standardised, so
-a loss is in units of the target's standard deviation, and metrics in the target's own unit.
+Values are learned standardised, so a loss is in units of the target's standard deviation, and metrics in the target's
+own unit.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jobs import losses, tensorfile
+from jobs import logits, losses, tensorfile
 from jobs.column_layers import Expand, UnstandardiseLog
-from jobs.layers import BothLogits, Standardise, Unstandardise, mlp
+from jobs.layers import Standardise, Unstandardise, mlp
 from jobs.params import MlpParams, RegressionParams, TrainingParams
 from jobs.problem import Model, Problem, Signature, Split
 from jobs.schema import Column, columns_of
@@ -90,9 +90,8 @@ def classification(
         balanced: every class weighs the same in the loss, however many rows it has.
     """
     truth = torch.from_numpy(table.labels).long()
-    binary = len(table.classes) == 2
-    targets = truth.float()[:, None] if binary else truth
-    loss: losses.Loss = losses.binary_cross_entropy if binary else losses.cross_entropy
+    targets = logits.targets(truth, model.after)
+    loss = logits.loss(targets)
     parts = parts or split(len(truth), params, seed, classes=table.labels)
     if balanced:
         loss = losses.weighted(loss, losses.balancing(truth[parts[0]], len(table.classes)))
@@ -138,9 +137,8 @@ def classifier(params: MlpParams, signature: Signature) -> Model:
     Raises:
         ValueError: batch_norm, but batches of one row.
     """
-    binary = len(signature.classes) == 2
-    outputs = 1 if binary else len(signature.classes)
-    return whole(params, signature, outputs, BothLogits() if binary else nn.Identity())
+    outputs = logits.outputs(signature.classes)
+    return whole(params, signature, outputs, logits.after(outputs))
 
 
 def regressor(params: MlpParams, signature: Signature, *, log: bool = False) -> Model:
@@ -156,15 +154,20 @@ def whole(params: MlpParams, signature: Signature, outputs: int, after: nn.Modul
     """A perceptron between what its columns need and what makes predictions of its outputs."""
     mixed = bool(signature.about.get("columns"))
     before = Expand(columns_of(signature)) if mixed else Standardise(signature.input_shape)
-    return Model(signature, before=before, net=perceptron(params, signature, outputs), after=after)
+    inputs = before.inputs if isinstance(before, Expand) else signature.input_shape[0]
+    return Model(signature, before=before, net=perceptron(params, inputs, outputs), after=after)
 
 
-def perceptron(params: MlpParams, signature: Signature, outputs: int) -> nn.Sequential:
+def perceptron(params: MlpParams, inputs: int, outputs: int) -> nn.Sequential:
+    """As the parameters say, with fresh weights: (B, inputs) to (B, outputs).
+
+    Raises:
+        ValueError: batch_norm, but batches of one row.
+    """
     if params.batch_norm and params.hidden and params.batch_size == 1:  # rules of params never cross fields
         raise ValueError("batch_norm needs batches of at least two rows; given batch_size 1")
-    mixed = bool(signature.about.get("columns"))
     return mlp(
-        Expand(columns_of(signature)).inputs if mixed else signature.input_shape[0],
+        inputs,
         params.hidden,
         outputs,
         activation=params.activation,

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from gridyard.client import Yard
+    from gridyard.job import Job
     from gridyard.sweep import Sweep
 
 Db = Annotated[str | None, typer.Option("--db", help="Database URL; default: GRIDYARD_DB, else the embedded one.")]
@@ -23,6 +24,8 @@ Once = Annotated[bool, typer.Option("--once", help="Use the sweep of an equal fi
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Jobs at a time; default: one per GPU, else per core.")
 ]
+BEST = "best:"  # before a sweep's id, in place of a job's
+OneJob = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job, or best:SWEEP.", show_default=False)]
 SweepId = Annotated[int, typer.Argument(metavar="SWEEP", help="Id of a sweep.")]
 
 
@@ -47,6 +50,22 @@ def existing(db: str | None = None, broker: str | None = None) -> "Yard":
         makes = "`gridyard run GRID` or `gridyard submit GRID` makes one"
         raise InputError(f"there is no database at {missing}; {makes}, --db or GRIDYARD_DB names another")
     return connect(db, broker)
+
+
+def job_of(text: str, db: str | None) -> "Job":
+    """The job of this id, or the best one of a sweep.
+
+    Raises:
+        InputError: it is neither.
+        NotFound: there is no such job or sweep, or it has no best job yet.
+    """
+    from jobs.errors import InputError
+
+    number = text.removeprefix(BEST)
+    if not number.isascii() or not number.isdigit():
+        raise InputError(f"{text!r} is no job: give its id, such as 7, or best:SWEEP for the best of a sweep")
+    yard = existing(db)
+    return yard.sweep(int(number)).best() if text.startswith(BEST) else yard.job(int(number))
 
 
 def print_json(value: Any) -> None:

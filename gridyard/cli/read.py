@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gridyard.cli.common import Db, Json, SweepId, existing, print_json
+from gridyard.cli.common import Db, Json, OneJob, SweepId, existing, job_of, print_json
 from jobs.errors import InputError
 
 app = typer.Typer()
@@ -91,7 +91,7 @@ def leaderboard(
 
 @app.command()
 def show(
-    job: Annotated[int, typer.Argument(metavar="JOB", help="Id of a job.")],
+    job: OneJob,
     report: Report = None,
     plot: Plot = None,
     as_json: Json = False,
@@ -100,7 +100,7 @@ def show(
     """Show a job: parameters, metrics, attempts, history, environment, error; or write its report."""
     from gridyard.cli import text
 
-    found = existing(db).job(job)
+    found = job_of(job, db)
     written = found.write(report=report, plot=plot) if report or plot else None
     for reason in written.missing if written else ():
         typer.echo(reason, err=True)

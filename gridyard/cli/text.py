@@ -146,7 +146,7 @@ def task(described: dict[str, Any]) -> str:
     head = [
         ("task", f"{described['name']}: {described['summary']}"),
         ("source", described["source"]),
-        ("metrics", ", ".join(["loss", *described["metrics"]])),
+        ("metrics", ", ".join([*(["loss"] if described["trains"] else []), *described["metrics"]])),
         ("objective", f"{described['objective']['metric']} ({described['objective']['mode']})"),
         ("epochs", str(described["epochs"])),
     ]

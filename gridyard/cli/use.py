@@ -1,19 +1,14 @@
 """Commands that use a trained model: predict, export, repeat."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from gridyard.cli.common import Db, Json, existing, print_json
+from gridyard.cli.common import Db, Json, OneJob, job_of, print_json
 from jobs.errors import InputError, JobsFailed
 
-if TYPE_CHECKING:
-    from gridyard.job import Job
-
 app = typer.Typer()
-BEST = "best:"  # before a sweep's id, in place of a job's
-OneJob = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job, or best:SWEEP.", show_default=False)]
 
 
 @app.command()
@@ -105,17 +100,3 @@ def repeat(
         typer.echo(predictions.repeated(found))
     if not found.passed:
         raise typer.Exit(1)
-
-
-def job_of(text: str, db: str | None) -> "Job":
-    """The job of this id, or the best one of a sweep.
-
-    Raises:
-        InputError: it is neither.
-        NotFound: there is no such job or sweep, or it has no best job yet.
-    """
-    number = text.removeprefix(BEST)
-    if not number.isascii() or not number.isdigit():
-        raise InputError(f"{text!r} is no job: give its id, such as 7, or best:SWEEP for the best of a sweep")
-    yard = existing(db)
-    return yard.sweep(int(number)).best() if text.startswith(BEST) else yard.job(int(number))

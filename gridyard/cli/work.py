@@ -31,7 +31,7 @@ def run(
     """Submit a sweep and train it here, to its leaderboard."""
     from gridyard.cli import here
 
-    sweep = connect(db, broker).submit(grid, sets=set_ or (), once=once)
+    sweep = connect(db, broker).submit(grid, sets=set_ or (), once=once, fetch=True)
     print_submitted(sweep, as_json=False)
     here.finish(sweep, workers, with_db(f"gridyard resume {sweep.id}", db))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gridyard.client import Yard
     from gridyard.report.drawing import Panel
 
+WIDEST = 32  # letters of a value in a terminal
 MOST_CURVES = 10  # jobs drawn over each other: so many colors can be told apart
 
 
@@ -143,7 +144,7 @@ def _metric_names(jobs: Sequence[Compared]) -> list[str]:
 def as_text(found: Comparison, columns: int) -> str:
     """A table with a column per job, and below it the texts of language models."""
     heads = ["", *(f"job {one.job}" for one in found.jobs)]
-    blocks = [table(heads, [[name, *values] for name, values in rows(found)])]
+    blocks = [table(heads, [[name, *map(_narrow, values)] for name, values in rows(found)])]
     for prompt, of_jobs in texts.side_by_side(found.details):
         lines = ["\n".join(texts.folded(f'"{prompt}"', columns))]
         for label, details, written in zip(found.labels, found.details, of_jobs, strict=True):
@@ -154,6 +155,11 @@ def as_text(found: Comparison, columns: int) -> str:
                 lines += [f"    {line}" for line in texts.folded(one.text, columns - 4)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _narrow(value: str) -> str:
+    """Its beginning and its end, if it is long: a list of prompts, or a path, would make its whole column as wide."""
+    return value if len(value) <= WIDEST else f"{value[: WIDEST // 2]}…{value[1 - WIDEST // 2 :]}"
 
 
 def flat(found: Comparison) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ from typing import Any
 from db.results import JobDetails
 from gridyard.tables import number
 from jobs import catalogue
-from jobs.errors import UnknownTask
 
 PARTS = ("train", "val", "test")
 OURS = "jobs.tasks."  # modules whose losses are known to us
@@ -16,18 +15,14 @@ FIRST = ("accuracy", "r2", "perplexity", "rmse", "mae", "mse", "loss")  # of wha
 
 def is_language(task: str) -> bool:
     """Whether its jobs write texts; False where the task is not known here."""
-    try:
-        return "perplexity" in catalogue.find(task).metrics
-    except UnknownTask:
-        return False
+    known = catalogue.get(task)
+    return known is not None and "perplexity" in known.metrics
 
 
 def summary(task: str) -> str:
     """The catalogue's line; "" where the task is not known here."""
-    try:
-        return catalogue.find(task).summary
-    except UnknownTask:
-        return ""
+    known = catalogue.get(task)
+    return known.summary if known else ""
 
 
 def units(details: JobDetails, unit: str = "") -> dict[str, str]:
@@ -42,11 +37,8 @@ def units(details: JobDetails, unit: str = "") -> dict[str, str]:
 
 
 def _loss_unit(details: JobDetails) -> str:
-    try:
-        task = catalogue.find(details.task)
-    except UnknownTask:
-        return ""
-    if not task.module.startswith(OURS):
+    task = catalogue.get(details.task)
+    if task is None or not task.module.startswith(OURS):
         return ""
     if "perplexity" in task.metrics:
         return "nats per token"

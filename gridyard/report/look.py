@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from db import results
 from db.results import JobDetails
 from gridyard.report import facts
 from jobs.errors import GridyardError, InputError
@@ -107,10 +106,8 @@ def _unfinished(details: JobDetails) -> str:
 def _evaluated(job: "Job", details: JobDetails) -> "Tested":
     from jobs import evaluation
 
-    with job.yard.database.reading() as session:
-        spec = results.job_spec(session, job.id)
-    device = job.yard.settings.device
-    return evaluation.evaluate(spec, job.load(), fingerprint=details.environment.get("data"), device=device)
+    data, device = details.environment.get("data"), job.yard.settings.device
+    return evaluation.evaluate(job.spec(), job.load(), fingerprint=data, device=device)
 
 
 def _different(details: JobDetails, tested: "Tested") -> list[str]:

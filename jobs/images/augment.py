@@ -51,8 +51,8 @@ def recoloured(pictures: Tensor, most: float, draws: torch.Generator) -> Tensor:
     """Brightness, contrast and saturation of each picture times 1 ± most at most."""
     factors = 1 + most * (2 * torch.rand(3, len(pictures), 1, 1, 1, generator=draws) - 1)
     brightness, contrast, saturation = factors.to(pictures.device).unbind()
-    bright = (pictures + 1) * brightness - 1
-    mean = bright.mean((1, 2, 3), keepdim=True)
-    contrasted = mean + (bright - mean) * contrast
-    gray = contrasted.mean(1, keepdim=True)
-    return (gray + (contrasted - gray) * saturation).clamp(-1, 1)
+    changed = (pictures + 1).mul_(brightness).sub_(1)  # in place from here: new memory costs more than the sums
+    mean = changed.mean((1, 2, 3), keepdim=True)
+    changed.sub_(mean).mul_(contrast).add_(mean)
+    gray = changed.mean(1, keepdim=True)
+    return changed.sub_(gray).mul_(saturation).add_(gray).clamp_(-1, 1)

@@ -13,7 +13,7 @@ class Scale(nn.Module):
     """Pixels of 0 to 255 to -1 to 1: what Normalize(0.5, 0.5) makes of pixels of 0 to 1."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return pixels / MIDDLE - 1
+        return (pixels / MIDDLE).sub_(1)  # in place: a batch of photos is large
 
 
 def convolutions(inputs: int, channels: list[int], *, batch_norm: bool, pools: int) -> list[nn.Module]:

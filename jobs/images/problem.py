@@ -1,23 +1,23 @@
 """From pixels and labels to a Problem, whatever the pictures show."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jobs import losses
+from jobs import logits
 from jobs.catalogue.images import Augmentation
 from jobs.images.augment import augmentation
 from jobs.images.networks import Scale
-from jobs.layers import BothLogits
 from jobs.params import TrainingParams
 from jobs.problem import Augment, Model, Problem, Signature, Split
-from jobs.randomness import Purpose, generator
 
-MOST_ON_DEVICE = 1 << 30  # bytes of pictures that a device keeps; of more, each batch is sent to it
+MOST_ON_DEVICE = 1 << 30  # bytes of pictures that a device keeps which does not tell what is free; see `room`
 PIXELS_AT_ONCE = 1 << 21  # of one forward pass without gradients
 
 
@@ -31,6 +31,17 @@ class Pictures:
     fingerprint: str
     names: Sequence[str] = ()
     notes: tuple[str, ...] = ()
+    copies: MutableMapping[torch.device, Tensor] = field(  # while a job holds them
+        init=False, repr=False, compare=False, default_factory=WeakValueDictionary
+    )
+
+    def on(self, device: torch.device) -> Tensor:
+        """The pixels on this device, one copy for all jobs of a trainer; as they are mapped, where they do not fit."""
+        found, kept = self.copies.get(device), torch.from_numpy(self.pixels)
+        if found is not None or device.type == "cpu" or kept.nbytes > room(device):
+            return kept if found is None else found
+        self.copies[device] = copy = kept.to(device)
+        return copy
 
     @property
     def size(self) -> int:
@@ -41,38 +52,37 @@ class Pictures:
         return int(self.pixels.shape[3])
 
 
+def room(device: torch.device) -> int:
+    """Bytes of pictures that a device may keep: half of what a GPU has free, the rest is for training."""
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else MOST_ON_DEVICE
+
+
 class Feed(nn.Module):
     """Row numbers (B,) to pictures (B, C, S, S) of -1 to 1, channels last.
 
-    A split holds row numbers only, so the pictures stay where they are mapped, once for all trainers of a machine.
+    A split holds row numbers only, so the pictures stay where they are mapped, once for all trainers of a machine; or
+    lie on the trainer's device, once for all its jobs. Of those that do not fit there each batch is sent to it.
     """
 
-    pixels: Tensor  # (N, S, S, C) uint8
-
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+    def __init__(self, pictures: Pictures) -> None:
         super().__init__()
-        kept = torch.from_numpy(pixels)
-        if kept.nbytes <= MOST_ON_DEVICE:
-            self.register_buffer("pixels", kept, persistent=False)
-        else:
-            self.pixels = kept
+        self.pictures, self.pixels = pictures, torch.from_numpy(pictures.pixels)  # (N, S, S, C) uint8
         self.scale = Scale()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """What `to(device)` comes down to."""
+        self.pixels = self.pictures.on(fn(torch.empty(0)).device)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def forward(self, rows: Tensor) -> Tensor:
         chosen = self.pixels.index_select(0, rows.to(self.pixels.device)).to(rows.device)
-        pictures: Tensor = self.scale(chosen.permute(0, 3, 1, 2).float())
+        pictures: Tensor = self.scale(chosen.permute(0, 3, 1, 2))
         return pictures
 
 
 def model(signature: Signature, net: nn.Module) -> Model:
-    """Raw pixels (B, C, S, S) of 0 to 255 to logits (B, classes); two classes have one output."""
-    after = BothLogits() if len(signature.classes) == 2 else nn.Identity()
-    return Model(signature, before=Scale(), net=net, after=after)
-
-
-def outputs(signature: Signature) -> int:
-    """Of the network."""
-    return 1 if len(signature.classes) == 2 else len(signature.classes)
+    """Raw pixels (B, C, S, S) of 0 to 255 to logits (B, classes)."""
+    return Model(signature, before=Scale(), net=net, after=logits.after(logits.outputs(signature.classes)))
 
 
 def problem(
@@ -80,40 +90,19 @@ def problem(
 ) -> Problem:
     """The model learns the classes of the pictures; `parts` are the rows of training, validation and test."""
     truth = torch.from_numpy(pictures.labels)
-    binary = len(pictures.classes) == 2
-    targets = truth.float()[:, None] if binary else truth
+    targets = logits.targets(truth, built.after)
     train, val, test = (Split(inputs=part, targets=targets[part], truth=truth[part], rows=part) for part in parts)
     return Problem(
         model=built,
-        loss=losses.binary_cross_entropy if binary else losses.cross_entropy,
+        loss=logits.loss(targets),
         train=train,
         val=val,
         test=test,
         fingerprint=pictures.fingerprint,
-        feed=Feed(pictures.pixels),
+        feed=Feed(pictures),
         raw=lambda rows: torch.from_numpy(pictures.pixels[rows.numpy()]).permute(0, 3, 1, 2),
         augment=augmentation(params) if augment is None and isinstance(params, Augmentation) else augment,
         evaluation_rows=max(1, PIXELS_AT_ONCE // pictures.size**2),
         names=pictures.names,
         notes=pictures.notes,
     )
-
-
-def shuffled(labels: NDArray[np.int64], params: TrainingParams, seed: int) -> list[Tensor]:
-    """The rows of each class, in an order drawn by the split's seed."""
-    seed = seed if params.split_seed is None else params.split_seed
-    order = torch.randperm(len(labels), generator=generator(seed, Purpose.SPLIT))
-    drawn = torch.from_numpy(labels)[order]
-    return [order[drawn == label] for label in np.unique(labels)]
-
-
-def cut(groups: Sequence[Tensor], places: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Each group cut at its places; the first pieces of all groups together, the second ones, and so on."""
-    pieces = [torch.tensor_split(group, tuple(cuts)) for group, cuts in zip(groups, places, strict=True)]
-    return [torch.cat(part) for part in zip(*pieces, strict=True)]
-
-
-def shares(counts: Sequence[int], part: float) -> list[int]:
-    """How many of each group make this part of all: their sum is exact, and none is more than one off its share."""
-    ends = np.round(np.cumsum(counts) * part).astype(int)
-    return [int(share) for share in np.diff(ends, prepend=0)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from jobs import data, sources
+from jobs import data, logits, sources, splits
 from jobs.catalogue.images import CatsDogsParams
 from jobs.errors import InputError
 from jobs.images import networks
@@ -58,7 +58,7 @@ def model(params: CatsDogsParams, signature: Signature) -> Model:
         )
     net = nn.Sequential(
         *networks.convolutions(signature.input_shape[0], params.channels, batch_norm=False, pools=pools),
-        *networks.flat_head(params.channels[-1] * side * side, images.outputs(signature), params.dropout),
+        *networks.flat_head(params.channels[-1] * side * side, logits.outputs(CLASSES), params.dropout),
     )
     networks.initialise(net, params.init)
     return images.model(signature, net)
@@ -67,6 +67,6 @@ def model(params: CatsDogsParams, signature: Signature) -> Model:
 def build(params: CatsDogsParams, seed: int) -> Problem:
     pictures = photos(data.get("cats_dogs"), params.image_size)
     signature = Signature(kind="image", input_shape=(3, params.image_size, params.image_size), classes=CLASSES)
-    groups = images.shuffled(pictures.labels, params, seed)
-    parts = images.cut(groups, [(TRAIN, TRAIN + VALIDATION)] * len(groups))
+    groups = splits.grouped(pictures.labels, params, seed)
+    parts = splits.cut(groups, [(TRAIN, TRAIN + VALIDATION)] * len(groups))
     return images.problem(pictures, model(params, signature), parts, params)

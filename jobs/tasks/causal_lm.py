@@ -55,8 +55,7 @@ def text(params: CausalLmParams) -> tuple[Path, str]:
     if params.data is None:
         raise InputError("data is missing; give the path of your text")
     path = sources.opened(params.data)
-    sources.check(path, params.fingerprint)
-    return path, params.fingerprint or sources.fingerprint(path)
+    return path, sources.check(path, params.fingerprint)
 
 
 def network(params: CausalLmParams, folder: Path | None) -> tuple[Tokenizer, Causal, bool]:

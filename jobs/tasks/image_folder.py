@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jobs import sources
+from jobs import logits, sources
 from jobs.catalogue.images import ImageFolderParams
 from jobs.errors import InputError
 from jobs.images import networks
@@ -17,15 +17,9 @@ from jobs.images.decode import decoded
 from jobs.images.folder import HUB, kind_of, listing
 from jobs.images.problem import Pictures
 from jobs.problem import Model, Problem, Signature
+from jobs.splits import TEST, VALIDATION, cut, grouped
 
-VALIDATION, TEST = 0.2, 0.2  # parts of each class, where the folders do not say
-
-
-@cache
-def checked(path: Path, fingerprint: str | None) -> str:
-    """The fingerprint of a file or folder, found to be that of its submission; once in each trainer."""
-    sources.check(path, fingerprint)
-    return fingerprint or sources.fingerprint(path)
+checked = cache(sources.check)  # once in each trainer: a folder of pictures is long to read
 
 
 @cache
@@ -51,7 +45,7 @@ def model(params: ImageFolderParams, signature: Signature) -> Model:
         return images.model(signature, cnn(params, signature))
     from jobs.images.classifiers import Classifier  # torchvision takes seconds to load
 
-    return images.model(signature, Classifier(params.model, images.outputs(signature), params.image_size))
+    return images.model(signature, Classifier(params.model, logits.outputs(signature.classes), params.image_size))
 
 
 def cnn(params: ImageFolderParams, signature: Signature) -> nn.Sequential:
@@ -60,7 +54,7 @@ def cnn(params: ImageFolderParams, signature: Signature) -> nn.Sequential:
     net = nn.Sequential(
         *networks.convolutions(signature.input_shape[0], params.channels, batch_norm=True, pools=pools),
         nn.AdaptiveAvgPool2d(1),
-        *networks.flat_head(params.channels[-1], images.outputs(signature), params.dropout),
+        *networks.flat_head(params.channels[-1], logits.outputs(signature.classes), params.dropout),
     )
     networks.initialise(net, "he")
     return net
@@ -99,8 +93,8 @@ def parts(pictures: Pictures, given: tuple[str, ...], params: ImageFolderParams,
     own = {name: torch.from_numpy(np.flatnonzero(place == name)) for name in ("val", "test")}
     part = [VALIDATION if not len(own["val"]) else 0.0, TEST if not len(own["test"]) else 0.0]
     learned = np.where(place == "train", pictures.labels, -1)
-    groups = images.shuffled(learned, params, seed)[1 if (learned < 0).any() else 0 :]  # without those of other parts
-    val, test, train = images.cut(groups, [places(len(group), *part) for group in groups])
+    groups = grouped(learned, params, seed)[1 if (learned < 0).any() else 0 :]  # without those of other parts
+    val, test, train = cut(groups, [places(len(group), *part) for group in groups])
     return [train, torch.cat([val, own["val"]]), torch.cat([test, own["test"]])]
 
 

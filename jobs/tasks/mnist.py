@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from jobs import data
+from jobs import data, splits
 from jobs.catalogue.images import MnistParams
 from jobs.errors import InputError
 from jobs.images import networks
@@ -97,8 +97,8 @@ def cnn(params: MnistParams) -> nn.Sequential:
 
 def build(params: MnistParams, seed: int) -> Problem:
     pictures = digits(data.get("mnist"))
-    groups = images.shuffled(pictures.labels[:TRAIN], params, seed)
-    counts = images.shares([len(group) for group in groups], VALIDATION / TRAIN)
-    val, train = images.cut(groups, [(count,) for count in counts])
+    groups = splits.grouped(pictures.labels[:TRAIN], params, seed)
+    counts = splits.shares([len(group) for group in groups], VALIDATION / TRAIN)
+    val, train = splits.cut(groups, [(count,) for count in counts])
     test = torch.arange(TRAIN, len(pictures.labels))
     return images.problem(pictures, model(params, SIGNATURE), (train, val, test), params)

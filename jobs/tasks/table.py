@@ -26,8 +26,8 @@ def surveyed(facts: str) -> tuple[Survey, str]:
     params = TableParams.model_validate_json(facts)
     assert params.data is not None  # it was looked at when the sweep was submitted
     path = sources.opened(params.data)
-    sources.check(path, params.fingerprint)
-    return survey(sheets.read(path), params), params.fingerprint or sources.fingerprint(path)
+    fingerprint = sources.check(path, params.fingerprint)
+    return survey(sheets.read(path), params), fingerprint
 
 
 def model(params: TableParams, signature: Signature) -> Model:

@@ -7,12 +7,22 @@ from typing import Any
 
 import pytest
 
+from gridyard.client import Yard
 from jobs.catalogue import find
 from jobs.engine import Options, train
 from jobs.spec import Assignment, JobSpec, Outcome
 from jobs.store import Store
 from tests.own_tasks import OwnFolder
+from tests.trained import yard_at
 from tests.training import answering, go_on
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    """Empty; one for all tests of a file."""
+    yard = yard_at(tmp_path_factory.mktemp("yard"))
+    yield yard
+    yard.database.close()
 
 
 @pytest.fixture

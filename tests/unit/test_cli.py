@@ -109,3 +109,10 @@ def test_a_task_is_described_with_types_defaults_and_ranges() -> None:
 @pytest.mark.parametrize("task", catalogue.tasks())
 def test_every_parameter_of_every_task_has_a_description(task: str) -> None:
     assert all(one["description"] for one in parameters.describe(catalogue.find(task))["parameters"])
+
+
+def test_a_task_that_trains_nothing_has_no_loss() -> None:
+    told = {name: text.task(parameters.describe(catalogue.find(name))) for name in ("kogpt2", "iris")}
+    metrics = {name: next(line for line in lines.splitlines() if "metrics" in line) for name, lines in told.items()}
+    assert "loss" not in metrics["kogpt2"]
+    assert metrics["iris"].split()[:3] == ["metrics", "loss,", "accuracy,"]

@@ -11,6 +11,8 @@ from db import migrate, queue
 from db.session import Database
 from gridyard import cli, connect
 from gridyard.cli import common, here
+from jobs import data
+from jobs.errors import DataMissing
 from jobs.settings import Settings
 from jobs.spec import Failure, TrainResult
 from jobs.states import FailureReason
@@ -208,3 +210,16 @@ def test_the_end_of_a_run_counts_the_failed_jobs_and_hints_at_the_first(
     written = capfd.readouterr()
     assert written.err.splitlines()[-2:] == ["job 6 failed: diverged: val_loss was nan", "… and 2 more"]
     assert written.out.endswith("gridyard show 2\n")
+
+
+def test_run_stores_nothing_where_its_data_set_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def missing(name: str) -> Path:
+        raise DataMissing(f"{name} is not here")
+
+    monkeypatch.setattr(data, "get", missing)
+    assert gridyard(["run", "grid.yaml", "--set", "task=diamonds", "--set", "grid={lr: [0.1]}"], monkeypatch) == 2
+    assert "diamonds is not here" in capfd.readouterr().err
+    assert gridyard(["status", "--json"], monkeypatch) == 0
+    assert json.loads(capfd.readouterr().out) == []

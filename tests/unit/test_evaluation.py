@@ -125,9 +125,10 @@ class TwoColumns(nn.Module):
         return torch.cat([kind, rows[:, 1:], 1 - kind], dim=1)
 
 
-def two_columns() -> Network:
+def two_columns(mistakes: int = 0) -> Network:
     rows = torch.tensor([[kind, noise] for kind in (0.0, 1.0) for noise in torch.linspace(-1, 1, 40)])
     truth, net, before = rows[:, 0].long(), nn.Linear(3, 2, bias=False), TwoColumns()
+    truth[:mistakes] = 1 - truth[:mistakes]
     net.weight.data = torch.tensor([[-1.0, 0.0, 1.0], [1.0, 0.0, -1.0]])
     signature = Signature(input_shape=(2,), features=("kind", "noise"), classes=("a", "b"))
     model = Model(signature, before=before, net=net, after=nn.Identity())
@@ -143,6 +144,19 @@ def test_the_inputs_of_one_raw_column_are_shuffled_together(make_spec: Train) ->
     assert tested.importance[0].drop == pytest.approx(0.5, abs=0.1)  # what a coin would lose
     assert tested.importance[1].drop == 0
     assert tested.importance == evaluation.tested(make_spec(), network, torch.from_numpy(tested.predictions)).importance
+
+
+def test_an_ignored_column_loses_nothing_where_some_rows_are_drawn(
+    make_spec: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The score before and those after are of the same rows, though the network errs on some and not on others."""
+    monkeypatch.setattr(evaluation, "MOST_ROWS", 20)
+    network = two_columns(mistakes=30)
+    tested = evaluation.tested(make_spec(), network, network.predict(network.problem.test.inputs))
+    assert tested.importance_rows == 20
+    drops = {one.feature: (one.drop, one.std) for one in tested.importance}
+    assert drops["noise"] == (0, 0)
+    assert drops["kind"] != (0, 0)
 
 
 class Scaled(nn.Module):

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +23,6 @@ from jobs.images import problem as images
 from jobs.problem import Model, Signature
 from jobs.tasks import iris
 from tests.trained import trained, yard_at
-
-
-@pytest.fixture(scope="module")
-def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    yard = yard_at(tmp_path_factory.mktemp("yard"))
-    yield yard
-    yard.database.close()
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +167,7 @@ def odd(kind: str = "table") -> Model:
 def test_a_format_that_is_not_possible_is_left_out_in_one_line(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Job, "load", lambda job: odd())
+    monkeypatch.setattr(artifact, "load", lambda content: odd())
     done = job.export(tmp_path / "all")
     (note,) = done.notes
     assert note.startswith("model.onnx and model.pt2 left out: ")
@@ -187,7 +179,7 @@ def test_a_format_that_is_not_possible_is_left_out_in_one_line(
 def test_a_language_model_is_written_as_safetensors_alone(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Job, "load", lambda job: odd("text"))
+    monkeypatch.setattr(artifact, "load", lambda content: odd("text"))
     done = job.export(tmp_path / "out")
     assert done.notes == [
         "model.onnx and model.pt2 left out: a language model writes in a loop, which these formats do not hold"
@@ -198,7 +190,7 @@ def test_a_language_model_is_written_as_safetensors_alone(
 def test_where_no_format_is_possible_nothing_is_written_and_it_is_said_once(
     yard: Yard, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Job, "load", lambda job: odd("text"))
+    monkeypatch.setattr(artifact, "load", lambda content: odd("text"))
     with pytest.raises(JobsFailed, match=r"model\.onnx left out: a language model .*; nothing was written"):
         job.export(tmp_path / "out", formats=["onnx"])
     assert not (tmp_path / "out").exists()

@@ -1,13 +1,19 @@
 """Picture files of every kind become pixels; what is damaged is named."""
 
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
+from jobs.data import places
 from jobs.errors import InputError
+from jobs.images import decode
 from jobs.images.decode import decoded, load, squeezed
 from jobs.images.reading import read_picture
 from jobs.problem import Signature
@@ -164,3 +170,42 @@ class TestDecoded:
             decoded("set", "abc", [tmp_path / "bad.png"], 4, 1)
 
         assert not list(cache.glob("*.npy"))
+
+
+class Waits(logging.Handler):
+    """Notices that a second trainer waits for the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "is being made by another process" in record.getMessage():
+            self.seen.set()
+
+
+def test_of_two_trainers_that_start_at_once_one_decodes_and_the_other_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first goes on with a picture only when the second waits for it; each picture is loaded once."""
+    monkeypatch.setenv("GRIDYARD_CACHE", str(tmp_path / "cache"))
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for file in files:
+        Image.new("RGB", (4, 4), RED).save(file)
+    waits, loaded = Waits(), []
+
+    def slow(source: Path, *rest: Any, **more: Any) -> Image.Image:
+        assert waits.seen.wait(30)
+        loaded.append(source)
+        return load(source, *rest, **more)
+
+    monkeypatch.setattr(decode, "load", slow)
+    places.logger.addHandler(waits)
+    try:
+        with ThreadPoolExecutor(2) as trainers:
+            first, second = trainers.map(lambda _: decoded("photos", "f" * 16, files, 2, 3), range(2))
+    finally:
+        places.logger.removeHandler(waits)
+    assert sorted(loaded) == files
+    assert (first == second).all()
+    assert first.shape == (3, 2, 2, 3)

@@ -12,8 +12,10 @@ from torch import nn
 
 from jobs.catalogue.images import CatsDogsParams, MnistParams
 from jobs.errors import InputError
-from jobs.images.problem import Feed, cut, shares
+from jobs.images import problem
+from jobs.images.problem import Feed, Pictures
 from jobs.problem import Signature
+from jobs.splits import cut, shares
 from jobs.tasks import cats_dogs, mnist
 
 PACKED = gzip.compress(b"x" * 999, mtime=0)  # its head is 10 bytes long
@@ -79,14 +81,39 @@ def test_batch_norm_of_single_rows_is_refused_in_words() -> None:
         mnist.model(MnistParams(batch_norm=True, batch_size=1), mnist.SIGNATURE)
 
 
+def some(pixels: np.ndarray) -> Pictures:
+    return Pictures(pixels=pixels, labels=np.zeros(len(pixels), np.int64), classes=("a", "b"), fingerprint="")
+
+
 def test_a_feed_gives_the_pictures_of_its_rows_from_minus_one_to_one() -> None:
     pixels = np.arange(3 * 2 * 2 * 3, dtype=np.uint8).reshape(3, 2, 2, 3) * 7
 
-    fed = Feed(pixels)(torch.tensor([2, 0]))
+    fed = Feed(some(pixels))(torch.tensor([2, 0]))
 
     assert fed.shape == (2, 3, 2, 2)
     assert torch.allclose(fed[1], torch.from_numpy(pixels[0]).permute(2, 0, 1) / 127.5 - 1)
     assert -1 <= fed.min() < fed.max() <= 1
+
+
+def test_all_jobs_of_a_device_share_one_copy_of_the_pictures_which_goes_with_the_last_of_them() -> None:
+    pictures, device = some(np.zeros((3, 2, 2, 3), np.uint8)), torch.device("meta")
+
+    first, second = Feed(pictures).to(device), Feed(pictures).to(device)
+
+    assert first.pixels is second.pixels
+    assert first.pixels.device == device
+    del first
+    assert list(pictures.copies) == [device]
+    second.to("cpu")
+    assert len(pictures.copies) == 0
+    assert np.shares_memory(second.pixels.numpy(), pictures.pixels)
+
+
+def test_pictures_that_do_not_fit_on_a_device_stay_where_they_are_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problem, "MOST_ON_DEVICE", 35)
+    pictures = some(np.zeros((3, 2, 2, 3), np.uint8))
+
+    assert Feed(pictures).to("meta").pixels.device == torch.device("cpu")
 
 
 def test_shares_are_exact_together_and_fair_to_each() -> None:

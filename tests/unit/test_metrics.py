@@ -11,7 +11,7 @@ from torch import nn
 
 from jobs import losses
 from jobs.catalogue.tables import TASKS
-from jobs.metrics import METRICS
+from jobs.metrics import METRICS, measured
 from jobs.pack import by_row
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -98,6 +98,56 @@ def test_roc_auc_of_many_classes_is_that_of_scikit_learn_over_all() -> None:
 @pytest.mark.parametrize("name", ["f1", "balanced_accuracy", "roc_auc", "accuracy"])
 def test_a_metric_of_a_network_that_diverged_does_not_raise(name: str) -> None:
     METRICS[name](torch.full((5, 3), torch.nan), torch.tensor([0, 1, 2, 0, 1]))
+
+
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "f1", "roc_auc"])
+@pytest.mark.parametrize(("rows", "samples", "classes"), [(1, 30, 3), (2, 7, 2), (33, 30, 3), (12, 101, 10)])
+def test_a_metric_of_classes_of_all_rows_of_a_pack_is_that_of_each_alone(
+    name: str, rows: int, samples: int, classes: int
+) -> None:
+    """Bit for bit; with equal logits, a class that no truth has, and a row that diverged."""
+    draws = torch.Generator().manual_seed(rows)
+    truth = torch.randint(max(2, classes - 1), (rows, samples), generator=draws)
+    logits = torch.randn(rows, samples, classes, generator=draws)
+    logits[0] = logits[0].round()
+    logits[-1, -1] = torch.nan
+    together = METRICS[name](logits, truth)
+    assert together.shape == (rows,)
+    assert together.tolist() == [METRICS[name](*row).item() for row in zip(logits, truth, strict=True)]
+    shared = METRICS[name](logits, truth[0])
+    assert shared.tolist() == [METRICS[name](row, truth[0]).item() for row in logits]
+    two_axes = METRICS[name](logits[None], truth[None])
+    assert two_axes.tolist() == [together.tolist()]
+
+
+@pytest.mark.parametrize("name", ["mse", "rmse", "mae", "r2"])
+@pytest.mark.parametrize(("rows", "samples"), [(1, 60), (3, 4128), (33, 61)])
+def test_a_metric_of_values_of_all_rows_of_a_pack_is_that_of_each_alone(name: str, rows: int, samples: int) -> None:
+    """Bit for bit, also where the rows do not lie one after the other in memory."""
+    draws = torch.Generator().manual_seed(samples)
+    values = torch.randn(samples, rows, 1, generator=draws).transpose(0, 1)
+    truth = torch.randn(rows, samples, 1, generator=draws)
+    together = METRICS[name](values, truth)
+    assert together.tolist() == [METRICS[name](*row).item() for row in zip(values, truth, strict=True)]
+    assert METRICS[name](values, truth[0]).tolist() == [METRICS[name](row, truth[0]).item() for row in values]
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (4, 9, 1), (4, 9, 2, 3)])
+def test_values_of_any_shape_are_measured_row_by_row(shape: tuple[int, ...]) -> None:
+    draws = torch.Generator().manual_seed(0)
+    values, truth = torch.randn(2, *shape, generator=draws)
+    found = measured(METRICS["mse"], values, truth)
+    assert found.tolist() == [nn.functional.mse_loss(*row).item() for row in zip(values, truth, strict=True)]
+
+
+def test_a_metric_of_the_users_own_is_asked_for_each_row() -> None:
+    def largest(predictions: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        assert predictions.shape == (9, 3)
+        assert truth.shape == (9,)
+        return predictions.max()
+
+    logits = torch.arange(4 * 9 * 3.0).view(4, 9, 3)
+    assert measured(largest, logits, torch.zeros(4, 9)).tolist() == [26, 53, 80, 107]
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:

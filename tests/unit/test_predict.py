@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from jobs.errors import InputError
 from jobs.images import problem as images
 from jobs.problem import Model, Signature
 from jobs.tasks import iris
-from tests.trained import trained, yard_at
+from tests.trained import trained
 
 IRIS = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)"
 SETOSA, VIRGINICA = "5.1,3.5,1.4,0.2", "6.7,3.0,5.2,2.3"
@@ -32,13 +31,11 @@ ROW = ["sepal_length=5.1", "sepal_width=3.5", "petal_length=1.4", "petal_width=0
 
 
 @pytest.fixture(scope="module")
-def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+def yard(yard: Yard) -> Yard:
     """Job 1 tells irises apart, job 2 computes the sine of x."""
-    yard = yard_at(tmp_path_factory.mktemp("yard"))
     trained(yard, task="iris", epochs=20)
     trained(yard, task="sine", epochs=5)
-    yield yard
-    yard.database.close()
+    return yard
 
 
 @pytest.fixture(scope="module")

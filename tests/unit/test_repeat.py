@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from jobs.errors import InputError, JobsFailed
 from tests.trained import trained, yard_at
 
 KEYS = {"task": "iris", "fixed": {"dropout": 0.2}, "epochs": 4}
-
-
-@pytest.fixture(scope="module")
-def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    yard = yard_at(tmp_path_factory.mktemp("yard"))
-    yield yard
-    yard.database.close()
 
 
 @pytest.fixture(scope="module")

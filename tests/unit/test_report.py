@@ -294,3 +294,18 @@ def test_a_job_is_shown_with_its_texts(yard: Yard, home: Path) -> None:
     answer = CliRunner().invoke(cli.app, ["show", str(WRITER), "--db", f"sqlite:///{home}/gridyard.db"])
     assert '"<script>' in answer.stdout
     assert "  옛날 옛적에\n" in answer.stdout
+
+
+def test_the_best_job_of_a_sweep_is_shown_by_the_sweep(yard: Yard, home: Path) -> None:
+    sweep = yard.job(SINE).details().sweep
+    shown = [
+        CliRunner().invoke(cli.app, ["show", job, "--db", yard.overrides["db"]]) for job in (f"best:{sweep}", str(SINE))
+    ]
+    assert shown[0].stdout == shown[1].stdout
+    assert f"{SINE} of sweep {sweep}: sine" in shown[0].stdout
+
+
+def test_a_long_parameter_keeps_its_ends_in_a_comparison() -> None:
+    assert compare._narrow("[16,8]") == "[16,8]"
+    narrow = compare._narrow(f'["{"a" * 60}b"]')
+    assert (len(narrow), narrow[:5], narrow[-5:]) == (compare.WIDEST, '["aaa', 'aab"]')
