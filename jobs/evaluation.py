@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from jobs import devices, scores, tasks
 from jobs.errors import GridyardError, InputError
+from jobs.forward import precise
 from jobs.params import TrainingParams
 from jobs.problem import Model, Problem
 from jobs.randomness import Purpose, drawn_from, mix
@@ -112,7 +113,7 @@ class Network:
         return predictions.cpu()
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with precise(self.device, self.precision):
             outputs: Tensor = self.model.net(inputs)
         return outputs.float()
 

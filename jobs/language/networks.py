@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, Pretraine
 
 from jobs.catalogue.language import CausalLmParams
 from jobs.errors import InputError
+from jobs.forward import precise
 from jobs.language import places
 from jobs.language.tokenizer import Tokenizer
 from jobs.layers import stateless_dropout
@@ -94,7 +95,7 @@ class NextToken:
     """Cross-entropy in nats of each token: what a network gave (B, T, …), (B, T) whole numbers -> (B, T)."""
 
     def __init__(self, net: Causal, precision: str) -> None:
-        self.net, self.autocast = net, precision == "bfloat16"
+        self.net, self.precision = net, precision
 
     def __call__(self, states: Tensor, targets: Tensor) -> Tensor:
         rows = max(1, MOST_LOGITS // int(self.net.lm.config.vocab_size))
@@ -103,7 +104,7 @@ class NextToken:
 
     def part(self, states: Tensor, targets: Tensor) -> Tensor:
         """(N, …), (N,) -> (N,)."""
-        with torch.autocast(states.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+        with precise(states.device, self.precision):
             logits = self.net.head(states)
         return functional.cross_entropy(logits.float(), targets, reduction="none")
 
