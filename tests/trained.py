@@ -7,8 +7,9 @@ from db import queue
 from gridyard.client import Yard
 from gridyard.job import Job
 from jobs.engine import Options, train
-from jobs.spec import Answer, Assignment, TrainResult
+from jobs.spec import Assignment, TrainResult
 from jobs.store import Store
+from tests.training import go_on
 
 
 def yard_at(home: Path) -> Yard:
@@ -23,7 +24,7 @@ def trained(yard: Yard, **keys: Any) -> Job:
         (claim,) = queue.claim(session, "cpu", "a test", lease_seconds=60)
     assignment = Assignment(spec=claim.spec, attempt=claim.attempt)
     store = Store(yard.settings.store_url)
-    (result,) = train([assignment], store=store, options=Options(device="cpu"), report=lambda report: Answer.GO_ON)
+    (result,) = train([assignment], store=store, options=Options(device="cpu"), report=go_on)
     assert isinstance(result, TrainResult), result
     with yard.database.writing() as session:
         assert queue.finish(session, claim, result)

@@ -101,7 +101,7 @@ def test_a_task_is_described_with_types_defaults_and_ranges() -> None:
     assert described["hidden"]["type"] == "list of integers"
     assert described["hidden"]["allowed"] == "a list of at most 32 values, each a whole number from 1 to 65,536"
     assert described["clip_norm"]["type"] == "number or null"
-    assert described["optimizer"]["allowed"] == "sgd, adam, adamw or rmsprop"
+    assert described["optimizer"]["allowed"] == "sgd, adam, adamw, rmsprop, adagrad, adamax, nadam or radam"
     assert described["scheduler"]["allowed"] == "{name: cosine | one_cycle | plateau | step, …} or null"
     assert described["scheduler.gamma (step)"]["default"] == 0.5
 
