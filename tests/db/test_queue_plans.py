@@ -40,11 +40,11 @@ def statements_of(database: Database, action: Callable[[], object]) -> list[tupl
 @pytest.mark.parametrize(
     ("name", "index"),
     [
-        ("look", "ix_jobs_sweep_state"),
-        ("claim", "ix_jobs_sweep_state"),
+        ("look", "ix_jobs_sweep_state_pack"),
+        ("claim", "ix_jobs_sweep_state_pack"),
         ("rescue", "ix_jobs_running"),
         ("due", "ix_jobs_waiting"),
-        ("close", "ix_jobs_sweep_state"),
+        ("close", "ix_jobs_sweep_state_pack"),
     ],
 )
 def test_each_step_of_the_queue_reads_an_index(database: Database, add_sweep: AddSweep, name: str, index: str) -> None:
