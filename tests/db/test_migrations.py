@@ -16,8 +16,8 @@ from db.session import Database
 from jobs.errors import DatabaseOutdated
 
 # Rows as version 0002 had them.
-OLD_SWEEP = """INSERT INTO sweeps (id, uid, name, task, state, queue, priority, spec, spec_hash, metric, mode, retries, total,
-    created_at, touched_at) VALUES (1, 'u', 'n', 'iris', 'open', 'cpu', 0, '{}', 'h', 'val_loss', 'min', 2, 1,
+OLD_SWEEP = """INSERT INTO sweeps (id, uid, name, task, state, queue, priority, spec, spec_hash, metric, mode, retries,
+    total, created_at, touched_at) VALUES (1, 'u', 'n', 'iris', 'open', 'cpu', 0, '{}', 'h', 'val_loss', 'min', 2, 1,
     '2026-01-01 00:00:00', '2026-01-01 00:00:00')"""
 OLD_JOB = """INSERT INTO jobs (id, sweep_id, cell, seed, params, task, metric, state, attempt, failures, epoch)
     VALUES (1, 1, 0, 0, '{}', 'iris', 'val_loss', 'ready', 0, 0, 0)"""
