@@ -23,7 +23,9 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.expression import FunctionElement
 
 from db import workers
 from db.clock import now
@@ -32,7 +34,9 @@ from db.rows import job_spec, sweep_spec, table
 from jobs.spec import Claim
 from jobs.states import JobState, SweepState
 
-MORE = 4_096  # ready jobs of a pack are counted no further: no pack is larger
+# Ready jobs of a pack are counted no further: no pack grows larger. Who takes jobs one by one gets a shorter count:
+# on PostgreSQL 4,096 cost as much as all the rest of such a claim.
+MORE, MORE_OF_ONE = 4_096, 256
 
 JOBS, SWEEPS = table(Job), table(Sweep)
 ONE = literal_column("1", Integer)  # planners know nothing of a bound LIMIT, and fear much of it
@@ -55,11 +59,33 @@ def _open_sweeps() -> Select[Any]:
     )
 
 
+class among(FunctionElement[bool]):
+    """Whether a job is one of few that were chosen: `among(JOBS.c.id, select(…).scalar_subquery())`.
+
+    PostgreSQL's planner takes an array for ten rows and looks each up by its id. Of a subquery with a computed LIMIT it
+    expects a tenth of the table, and would join that with all of it.
+    """
+
+    inherit_cache = True  # without a type: a boolean would be compared with 1 on SQLite, and no index could serve it
+
+
+@compiles(among)
+def _among(element: among, compiler: Any, **kw: Any) -> str:
+    column, chosen = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"{column} IN {chosen}"
+
+
+@compiles(among, "postgresql")
+def _postgresql_among(element: among, compiler: Any, **kw: Any) -> str:
+    column, chosen = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"{column} = ANY(ARRAY{chosen})"
+
+
 def _taking(chosen: CTE) -> Update:
     """The guarded UPDATE by which these jobs are taken."""
     return (
         update(JOBS)
-        .where(JOBS.c.id == chosen.c.id, _IS_READY)
+        .where(among(JOBS.c.id, select(chosen.c.id).scalar_subquery()), _IS_READY)
         .values(
             state=JobState.RUNNING,
             worker=bindparam("by"),
@@ -82,13 +108,19 @@ def _best(*columns: ColumnElement[Any]) -> CTE:
 
 def _mates(pack: ColumnElement[int], limit: ColumnElement[int], *where: ColumnElement[bool]) -> CTE:
     """Ready jobs of a pack. One that has failed may be what killed its trainer: it is for a claim of its own."""
-    mates = select(JOBS.c.id).where(*_READY, JOBS.c.pack == pack, JOBS.c.failures == 0, *where)
-    return _locked(mates.order_by(JOBS.c.id).limit(limit), "mates")
+    mates = select(JOBS.c.id).where(*_ready_of(pack), JOBS.c.failures == 0, *where)
+    return _locked(mates.order_by(JOBS.c.pack, JOBS.c.id).limit(limit), "mates")
 
 
 def _count(pack: ColumnElement[int], at_most: ColumnElement[int], *where: ColumnElement[bool]) -> ScalarSelect[int]:
-    ready = select(ONE).where(*_READY, JOBS.c.pack == pack, *where).limit(at_most).subquery()
+    ready = select(ONE).where(*_ready_of(pack), *where).order_by(JOBS.c.pack, JOBS.c.id).limit(at_most).subquery()
     return select(func.count()).select_from(ready).scalar_subquery()
+
+
+def _ready_of(pack: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
+    # A range of one number, in the order (pack, id): only the index of the claim serves that. With an equality planners
+    # think that the LIMIT is soon reached, and walk through all jobs by id.
+    return (*_READY, JOBS.c.pack.between(pack, pack))
 
 
 def _best_with_mates() -> CTE:
@@ -113,7 +145,7 @@ OPEN_SWEEP = select(SWEEPS.c.id, SWEEPS.c.uid).where(
 TAKE_ONE = _taking(_best(JOBS.c.id))
 TAKE_SOME = _taking(_best_with_mates())
 TAKE_LIKE = _taking(_like())
-COUNT_MORE = select(_count(_pack, literal_column(str(MORE), Integer)))
+COUNT_MORE = select(_count(_pack, _limit))
 BEGIN_ATTEMPTS = insert(table(Attempt)).values(started_at=now())
 
 
@@ -160,17 +192,19 @@ def claim(
             values |= {"limit": most, "slots": max(1, workers.count_slots(session, queue))}
         taken = sorted(connection.execute(statement, values | {"sweep": sweep}), key=lambda row: row.id)
         if taken:  # else others were quicker
-            return _claims(session, sweep, uid, worker, taken)
+            return _claims(session, (sweep, uid), worker, taken, MORE if most > 1 else MORE_OF_ONE)
     return []
 
 
-def _claims(session: Session, sweep: int, uid: str, worker: str, taken: list[Row[Any]]) -> list[Claim]:
-    connection, spec, pack = session.connection(), sweep_spec(session, sweep, uid), taken[0].pack
+def _claims(session: Session, named: tuple[int, str], worker: str, taken: list[Row[Any]], at_most: int) -> list[Claim]:
+    connection, spec, pack = session.connection(), sweep_spec(session, *named), taken[0].pack
     connection.execute(BEGIN_ATTEMPTS, [{"job_id": row.id, "attempt": row.attempt, "worker": worker} for row in taken])
-    more = 0 if spec.pack == 1 else connection.scalar(COUNT_MORE, {"sweep": sweep, "of_pack": pack})
+    more = (
+        0 if spec.pack == 1 else connection.scalar(COUNT_MORE, {"sweep": named[0], "of_pack": pack, "limit": at_most})
+    )
     return [
         Claim(
-            spec=job_spec(spec, sweep, uid, row.id, row.params, row.seed),
+            spec=job_spec(spec, *named, row.id, row.params, row.seed),
             worker=worker,
             attempt=row.attempt,
             time_limit=spec.time_limit,
