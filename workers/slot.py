@@ -139,8 +139,8 @@ class Slot:
             return
         watch.flushed = now
         try:
-            with self._database.writing() as session:
-                queue.record_epochs(session, watch.claim, watch.reports)  # if the claim is lost, the heartbeat says so
+            with self._database.writing() as session:  # if the claim is lost, the heartbeat says so
+                queue.record_epochs(session, [(watch.claim, watch.reports)])  # of a lost claim the heartbeat tells
             watch.reports = []
         except DatabaseError as error:
             logger.warning("job %d trains on: %s", watch.claim.job, error)
@@ -199,8 +199,8 @@ def _write(database: Database, watch: Watch, outcome: Outcome) -> str | None:
         return None
     with database.writing() as session:
         if isinstance(outcome, TrainResult):  # brings the whole history along
-            return JobState.SUCCEEDED if queue.finish(session, claim, outcome) else None
-        if watch.reports and not queue.record_epochs(session, claim, watch.reports):
+            return JobState.SUCCEEDED if queue.finish(session, [(claim, outcome)]) else None
+        if watch.reports and not queue.record_epochs(session, [(claim, watch.reports)]):
             return None
         if isinstance(outcome, Failure):
             state = queue.fail(session, claim, outcome)
