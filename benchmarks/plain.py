@@ -5,7 +5,7 @@
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -129,24 +129,32 @@ def network(ours: nn.Module) -> nn.Module:
 
 
 def loop(net: nn.Module, known: Part, loss: Loss, *, lr: float, batch: int) -> Callable[[], None]:
-    """One epoch of training with Adam, without any evaluation. Identity layers cost next to nothing."""
+    """One epoch of training with Adam over batches drawn anew, without any evaluation."""
     optimizer = optim.Adam(net.parameters(), lr)
 
     def epoch() -> None:
-        net.train()
-        steps(net, optimizer, loss, ((known.inputs[rows], known.targets[rows]) for rows in drawn(known, batch)))
+        rows = torch.randperm(len(known.inputs)).split(batch)
+        learn(net, optimizer, loss, ((known.inputs[part], known.targets[part]) for part in rows))
 
     return epoch
 
 
-def drawn(known: Part, batch: int) -> Sequence[Tensor]:
-    """The rows of each step of an epoch, in a new order."""
-    return torch.randperm(len(known.inputs)).split(batch)
-
-
-def steps(net: nn.Module, optimizer: optim.Optimizer, loss: Loss, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+def learn(net: nn.Module, optimizer: optim.Optimizer, loss: Loss, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
     """The loop itself: a step for each batch."""
+    net.train()
     for inputs, targets in batches:
         optimizer.zero_grad()
         loss(net(inputs), targets).mean().backward()
         optimizer.step()
+
+
+@torch.inference_mode()
+def look(net: nn.Module, part: Part, loss: Loss, rows: int) -> tuple[float, float]:
+    """Mean loss and accuracy of class logits, `rows` at a time."""
+    net.eval()
+    total = right = 0.0
+    for inputs, targets in zip(part.inputs.split(rows), part.targets.split(rows), strict=True):
+        outputs = net(inputs)
+        total += loss(outputs, targets).sum().item()
+        right += (outputs.argmax(1) == targets).sum().item()
+    return total / len(part.inputs), right / len(part.inputs)
