@@ -5,7 +5,7 @@
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -132,11 +132,13 @@ def loop(net: nn.Module, known: Part, loss: Loss, *, lr: float, batch: int) -> C
     """One epoch of training with Adam over batches drawn anew, without any evaluation."""
     optimizer = optim.Adam(net.parameters(), lr)
 
-    def epoch() -> None:
-        rows = torch.randperm(len(known.inputs)).split(batch)
-        learn(net, optimizer, loss, ((known.inputs[part], known.targets[part]) for part in rows))
+    return lambda: learn(net, optimizer, loss, batches(known, batch))
 
-    return epoch
+
+def batches(known: Part, batch: int) -> Iterator[Part]:
+    """All rows in a new order."""
+    for rows in torch.randperm(len(known.inputs)).split(batch):
+        yield Part(known.inputs[rows], known.targets[rows])
 
 
 def learn(net: nn.Module, optimizer: optim.Optimizer, loss: Loss, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
