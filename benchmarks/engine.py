@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jobs.pack import Pack
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, optim
@@ -27,6 +26,7 @@ from benchmarks import plain, single
 from benchmarks.result import Result, parser, publish
 from gridyard import bars
 from jobs import data
+from jobs.pack import Pack
 from jobs.problem import Problem
 from jobs.spec import Json
 from jobs.tasks import mnist

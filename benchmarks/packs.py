@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from jobs.forward import Mode
-from jobs.pack import Pack
-from jobs.sizing import Sizes, free_bytes
 from torch import optim
 
 from benchmarks import plain, single
 from benchmarks.result import Result, parser, publish
 from gridyard import bars
+from jobs.forward import Mode
+from jobs.pack import Pack
 from jobs.row import Row
+from jobs.sizing import Sizes, free_bytes
 from jobs.spec import Json
 
 NAME = "packs"

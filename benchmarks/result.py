@@ -90,24 +90,20 @@ def _keep(benchmark: str, results: Sequence[Result], machine: dict[str, Any], fo
         "versions": versions(),
         "results": [asdict(result) for result in results],
     }
-    path = folder / "performance.json"
+    folder.mkdir(exist_ok=True)
+    path, document = folder / "performance.json", folder / "performance.md"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     text = json.dumps({**kept, benchmark: record}, indent=1, ensure_ascii=False, sort_keys=True)
     path.write_text(f"{text}\n", encoding="utf-8")
-    document = folder / "performance.md"
-    refreshed = refresh(document.read_text(encoding="utf-8"), benchmark, _section(record, results))
-    document.write_text(refreshed, encoding="utf-8")
+    before = document.read_text(encoding="utf-8") if document.exists() else ""
+    document.write_text(refresh(before, benchmark, _section(record, results)), encoding="utf-8")
 
 
 def refresh(document: str, benchmark: str, section: str) -> str:
-    """The document with this text between the benchmark's markers.
-
-    Raises:
-        ValueError: it has no such markers.
-    """
+    """The document with this text between the benchmark's markers, which stand at its end if they are not there yet."""
     begin, end = f"<!-- begin {benchmark} -->", f"<!-- end {benchmark} -->"
     if begin not in document or end not in document:
-        raise ValueError(f"docs/performance.md has no place for {benchmark}: write {begin} and {end} where it belongs")
+        document = f"{document}\n{begin}\n{end}\n"
     head, rest = document.split(begin, 1)
     _, tail = rest.split(end, 1)
     return f"{head}{begin}\n{section}\n{end}{tail}"

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jobs.built import Built
-from jobs.forward import Mode
-from jobs.pack import Pack
 from numpy.typing import NDArray
 
 from benchmarks.plain import Part
 from jobs import built, tasks
+from jobs.built import Built
 from jobs.catalogue import find
+from jobs.forward import Mode
+from jobs.pack import Pack
 from jobs.params import TrainingParams
 from jobs.problem import Problem, Split
 from jobs.row import Row
