@@ -78,8 +78,10 @@ def run(rows: int = ROWS, repeats: int = REPEATS, cases: Sequence[Case] = CASES)
         contenders = [*by_hand(pack), *by_engine(pack), *([study(pack)] if case.cut else [])]
         hand_steps, hand, steps, epoch, *others = fastest(case, contenders, repeats)
         count = len(pack.rows[0].built.batches)
-        yield result(f"{case.name}: a step", steps / count, hand_steps / count, note="training only; plain loop")
-        yield result(f"{case.name}: a whole epoch", epoch, hand, case.most, note="plain loop")
+        yield result(
+            f"{case.name}: a step", steps / count, hand_steps / count, note="training only, against the plain loop"
+        )
+        yield result(f"{case.name}: a whole epoch", epoch, hand, case.most, note="against the plain loop")
         for notes in others:
             yield against_notes(case, epoch, notes)
 
@@ -94,7 +96,7 @@ def result(name: str, ours: float, baseline: float, most: float | None = None, n
         ratio=baseline / ours,
         bound="" if most is None else f"≤ {most:g} of its time",
         met=None if most is None else ours <= most * baseline,
-        note=f"against the {note}" if note else "",
+        note=note,
     )
 
 

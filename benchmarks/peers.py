@@ -62,6 +62,7 @@ def run(seeds: int = plain.SEEDS, grid: Grid = plain.GRID) -> Iterator[Result]:
 
 def with_optuna(space: dict[str, list[Any]], folder: Path) -> tuple[float, int]:
     """Seconds for the grid, and the number of its cells that were trained, each counted once."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = f"sqlite:///{folder}/optuna.db"
     optuna.create_study(storage=url, study_name=NAME, direction="maximize")
     spawn = multiprocessing.get_context("spawn")

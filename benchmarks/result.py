@@ -120,7 +120,9 @@ def _section(record: dict[str, Any], results: Sequence[Result]) -> str:
 
 def _command(benchmark: str) -> str:
     arguments = [argument for argument in sys.argv[1:] if argument != "--docs"]
-    return shlex.join([".venv/bin/python", "-m", f"benchmarks.{benchmark}", *arguments])
+    environment = Path(sys.prefix)
+    python = f"{environment.name}/bin/python" if environment.parent == CHECKOUT else "python"
+    return shlex.join([python, "-m", f"benchmarks.{benchmark}", *arguments])
 
 
 def machine() -> dict[str, Any]:
