@@ -12,8 +12,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+import psutil
 import torch
 from torch import optim
 
@@ -23,7 +25,7 @@ from gridyard import bars
 from jobs.forward import Mode
 from jobs.pack import Pack
 from jobs.row import Row
-from jobs.sizing import Sizes, free_bytes
+from jobs.sizing import Sizes
 from jobs.spec import Json
 
 NAME = "packs"
@@ -77,24 +79,29 @@ def of_case(name: str, case: Case, sizes: Sequence[int]) -> Iterator[Result]:
     modes = choices.modes(first)
     baseline = measured(f"{name}, plain loop", plain_steps(first), len(first.built.batches))
     needed = 0.0  # bytes of memory for each job, as the pack before showed
+    found: dict[int, float] = {}
     for size in sizes:
-        if needed * size > MEMORY * free_bytes(CPU):
+        if needed * size > MEMORY * psutil.virtual_memory().available:
             print(f"{name}: no pack of {size}, which would take {needed * size / 1e9:.0f} GB", file=sys.stderr)
             break
         before = peak_bytes()
         mode = modes[0] if size > 1 or modes[0] is Mode.STACKED else Mode.ALONE
-        taken = of_pack(name, case, size, mode)
+        found[size] = of_pack(name, case, size, mode)
         needed = max(needed, (peak_bytes() - before) / size)
-        yield result(name, size, mode, taken, baseline)
+        yield result(name, size, mode, found[size], baseline)
     chosen = choices.of(first, others=max(sizes))
-    yield result(name, chosen.size, chosen.mode, of_pack(name, case, chosen.size, chosen.mode), baseline, chosen=True)
+    if chosen.size not in found:
+        found[chosen.size] = of_pack(name, case, chosen.size, chosen.mode)
+    made = result(f"{name}, as the trainer chooses", chosen.size, chosen.mode, found[chosen.size], baseline)
+    never_slower = None if 1 not in found else found[chosen.size] <= found[1]
+    yield replace(made, bound="not slower than one alone", met=never_slower)
 
 
-def result(name: str, size: int, mode: Mode, taken: float, baseline: float, chosen: bool = False) -> Result:
-    bound = 1.0 if chosen else TO_REACH.get((name, size))
+def result(name: str, size: int, mode: Mode, taken: float, baseline: float) -> Result:
+    bound = TO_REACH.get((name, size))
     return Result(
         benchmark=NAME,
-        case=f"{name}, {size} together" + (", as the trainer chooses" if chosen else ""),
+        case=f"{name}, {size} together",
         value=taken * 1e3,
         unit="ms",
         baseline=baseline * 1e3,
