@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: demo test check install install-dev lock clean
+.PHONY: demo test check install install-dev bench bench-peers lock clean
 
 demo: .venv/installed  ## the Iris grid on two local workers, then its leaderboard
 	$(BIN)/gridyard run examples/iris.yaml --workers 2
@@ -16,6 +16,12 @@ check: .venv/installed-dev  ## lint, format, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: .venv/installed-dev  ## all benchmarks, into docs/performance.md; about an hour on a quiet machine
+	$(BIN)/python -m benchmarks --docs
+
+bench-peers: .venv-peers/installed  ## the Iris grid in Optuna and Ray Tune, which are installed apart
+	.venv-peers/bin/python -m benchmarks.peers --docs
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -37,6 +43,14 @@ install-dev: .venv/installed-dev
 	@$(UV) --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# Of its own, so that no peer decides on our versions; the .pth file lets it see our torch.
+.venv-peers/installed: benchmarks/peers.txt .venv/installed-dev
+	@$(BIN)/python -m venv --without-pip .venv-peers
+	@$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --require-hashes -r benchmarks/peers.txt
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > $$(.venv-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/gridyard.pth
+	@touch $@
+
 lock: | .venv/bin/uv  ## take newer versions into the lock files
 	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header -o requirements-dev.lock
@@ -44,4 +58,4 @@ lock: | .venv/bin/uv  ## take newer versions into the lock files
 	  --generate-hashes --no-emit-index-url --no-header -c requirements-dev.lock -o requirements.lock
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-peers build *.egg-info
