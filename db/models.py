@@ -157,6 +157,27 @@ class Job(Base):
     )
 
 
+class Count(Base):
+    """How many jobs of a sweep are in a state: the sum over the parts. Kept by triggers, so no statement forgets it.
+
+    Every session of PostgreSQL counts in a part of its own, for one shared row would make claims wait for each other.
+    """
+
+    __tablename__ = "counts"
+
+    # No foreign key: a new part would lock the sweep's row, against whoever holds it and waits for the job.
+    sweep_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    state: Mapped[str] = mapped_column(Text, primary_key=True)  # JobState
+    part: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)  # process id, or 0: no session's
+    number: Mapped[int] = mapped_column(BigInteger)  # of jobs; negative where a session took more than it gave
+
+    __table_args__ = (
+        # Few rows, that wait to be gathered in part 0.
+        Index("ix_counts_parts", "part", postgresql_where=text("part <> 0"), sqlite_where=text("part <> 0")),
+        {"postgresql_with": {"fillfactor": 50}},  # room for the versions of rows that change with each claim
+    )
+
+
 class Attempt(Base):
     """One try of a job by one worker: the job's story."""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from db import counts
 from db.clock import now
 from db.models import Job, Sweep
 from db.rows import execute_update, spec_as_json
@@ -64,21 +65,20 @@ def add_jobs(session: Session, sweep: int, rows: Sequence[tuple[int, int, Json]]
 def open_sweep(session: Session, sweep: int) -> bool:
     """submitting → open: from now on its jobs are claimed. False when it is not whole, or no longer being submitted."""
     submitting = (Sweep.id == sweep, Sweep.state == SweepState.SUBMITTING)
-    # Locked before its jobs are counted: whoever removes it has then either not begun or come to an end.
+    # Locked before the number of its jobs is read: whoever removes it has then either not begun or come to an end.
     session.execute(select(Sweep.id).where(*submitting).with_for_update())
-    stored = select(func.count()).where(Job.sweep_id == Sweep.id).scalar_subquery()
-    whole = (*submitting, Sweep.total == stored)
+    whole = (*submitting, Sweep.total == counts.total())
     return bool(execute_update(session, update(Sweep).where(*whole).values(state=SweepState.OPEN)))
 
 
 def find_same(session: Session, spec_hash: str) -> tuple[int, int] | None:
-    """(id, number of jobs) of the first sweep with this spec that was not cancelled, if there is one.
+    """(id, number of jobs) of the first sweep with this spec that was not cancelled or deleted, if there is one.
 
     Until the transaction ends nobody else who asks for the same is answered: of two who find none, one adds it.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(spec_hash, 0))))
-    same = (Sweep.spec_hash == spec_hash, Sweep.state != SweepState.CANCELLED)
+    same = (Sweep.spec_hash == spec_hash, Sweep.state.not_in([SweepState.CANCELLED, SweepState.DELETING]))
     row = session.execute(select(Sweep.id, Sweep.total).where(*same).order_by(Sweep.id).limit(1)).one_or_none()
     return None if row is None else (row.id, row.total)
 

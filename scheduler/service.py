@@ -7,7 +7,7 @@ import logging
 import threading
 from dataclasses import dataclass
 
-from db import queue, submission, workers
+from db import counts, queue, submission, workers
 from db.session import Database
 from jobs.errors import DatabaseError
 from jobs.settings import Settings
@@ -56,6 +56,7 @@ class Service:
             due = queue.make_due_ready(session)
             closed = queue.close_finished(session)
             workers.forget_old(session)
+            counts.gather(session)
         removed = self._remove_abandoned()
         rung = self._ring() if self._settings.broker else 0
         if rescued or due or removed:
