@@ -91,6 +91,13 @@ class Sweep(Base):
             sqlite_where=text("state = 'open'"),
         ),
         Index("ix_sweeps_spec_hash", "spec_hash"),
+        # Few rows, and every leaderboard asks for them.
+        Index(
+            "ix_sweeps_deleting",
+            "id",
+            postgresql_where=text("state = 'deleting'"),
+            sqlite_where=text("state = 'deleting'"),
+        ),
         {"sqlite_autoincrement": True},
     )
 

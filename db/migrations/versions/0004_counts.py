@@ -75,6 +75,8 @@ def upgrade() -> None:
         " SELECT sweep_id, state, 0, count(*) FROM jobs GROUP BY sweep_id, state"
     )
     _allow((*STATES, "deleting"))
+    deleting = sa.text("state = 'deleting'")
+    op.create_index("ix_sweeps_deleting", "sweeps", ["id"], postgresql_where=deleting, sqlite_where=deleting)
 
 
 def _allow(states: tuple[str, ...]) -> None:
@@ -84,6 +86,7 @@ def _allow(states: tuple[str, ...]) -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_sweeps_deleting", table_name="sweeps")
     _allow(STATES)
     for name in SQLITE:
         if op.get_bind().dialect.name == "postgresql":
