@@ -4,20 +4,16 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from db import counts
 from db.clock import now
 from db.models import Job, Sweep
 from db.rows import execute_update, spec_as_json
-from db.session import Database
 from jobs.errors import DatabaseError
 from jobs.spec import Json, SweepSpec
 from jobs.states import JobState, SweepState
-
-ABANDONED_SECONDS = 120.0  # a submitter that stored nothing for so long is dead
-DELETED_AT_ONCE = 5_000  # rows; a longer transaction would hold claims up
 
 
 def add_sweep(session: Session, spec: SweepSpec, spec_hash: str, total: int) -> int:
@@ -81,29 +77,3 @@ def find_same(session: Session, spec_hash: str) -> tuple[int, int] | None:
     same = (Sweep.spec_hash == spec_hash, Sweep.state.not_in([SweepState.CANCELLED, SweepState.DELETING]))
     row = session.execute(select(Sweep.id, Sweep.total).where(*same).order_by(Sweep.id).limit(1)).one_or_none()
     return None if row is None else (row.id, row.total)
-
-
-def abandoned(session: Session, silent_seconds: float = ABANDONED_SECONDS) -> list[int]:
-    """Half-submitted sweeps whose submitter went silent."""
-    silent = Sweep.touched_at < now(-silent_seconds)
-    return list(session.scalars(select(Sweep.id).where(Sweep.state == SweepState.SUBMITTING, silent)))
-
-
-def remove(database: Database, sweep: int) -> None:
-    """Remove a half-submitted sweep with its rows, in short transactions; does nothing to one that is open."""
-    while _remove_some(database, sweep):
-        pass
-
-
-def _remove_some(database: Database, sweep: int) -> bool:
-    """True while there is more to remove."""
-    submitting = (Sweep.id == sweep, Sweep.state == SweepState.SUBMITTING)
-    with database.writing() as session:
-        # Locked first: its submitter, should it still be there, cannot add to it or open it meanwhile.
-        if session.scalar(select(Sweep.id).where(*submitting).with_for_update()) is None:
-            return False
-        some = select(Job.id).where(Job.sweep_id == sweep).limit(DELETED_AT_ONCE)
-        if execute_update(session, delete(Job).where(Job.id.in_(some))):
-            return True
-        execute_update(session, delete(Sweep).where(*submitting))
-        return False

@@ -80,7 +80,8 @@ def upgrade() -> None:
 
 
 def _allow(states: tuple[str, ...]) -> None:
-    with op.batch_alter_table("sweeps") as sweeps:
+    # SQLite copies the table: the copy, too, must never give an id out again.
+    with op.batch_alter_table("sweeps", table_kwargs={"sqlite_autoincrement": True}) as sweeps:
         sweeps.drop_constraint(op.f("ck_sweeps_state"), type_="check")
         sweeps.create_check_constraint(op.f("ck_sweeps_state"), f"state IN ({', '.join(map(repr, states))})")
 
