@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.yard.delete [--jobs 200000] [--db sqlite|postgresql|both] [--docs]
 
-One claimer, a process of its own, claims a job of another sweep and gives it back, every 10 ms. The figure beside is its
-wait before the deletion.
+One claimer, a process of its own, claims a job of another sweep and gives it back, every 10 ms. The figure beside is
+its wait before the deletion.
 """
 
 import subprocess
