@@ -17,9 +17,13 @@ from db.filters import matching
 from db.models import Job, Sweep, literal
 from db.strangers import metric_of, parameters_of
 from jobs.errors import InputError, NotFound
-from jobs.states import JobState
+from jobs.spec import Json
+from jobs.states import JobState, SweepState
 
 RANKED = Job.state == literal(JobState.SUCCEEDED)
+# Of a sweep that is being deleted nothing is shown. No join: planners would begin with the sweeps, and sort.
+KEPT = Job.sweep_id.not_in(select(Sweep.id).where(Sweep.state == literal(SweepState.DELETING)))
+SWEEPS_AT_ONCE = 1_000  # of one query; databases limit its values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +82,12 @@ def top(
     Raises:
         InputError: an unknown task, sweep or parameter, or arguments that exclude each other.
     """
-    query = (
-        _ranked_columns()
-        .where(*_scope(session, sweep, task, metric), *_filters(session, sweep, task, where))
-        .order_by(Job.rank_key, Job.finished_at, Job.id)
-        .limit(limit)
-    )
-    return [_ranked(rank, row) for rank, row in enumerate(session.execute(query), 1)]
+    query = _ranked_columns().where(*_scope(session, sweep, task, metric))
+    if where:
+        query = query.join(Sweep, Sweep.id == Job.sweep_id).where(*_filters(session, sweep, task, where))
+    rows = session.execute(query.order_by(Job.rank_key, Job.finished_at, Job.id).limit(limit)).all()
+    fixed = _fixed(session, rows)
+    return [_ranked(rank, row, fixed[row.sweep_id]) for rank, row in enumerate(rows, 1)]
 
 
 def by_cell(
@@ -100,7 +103,7 @@ def by_cell(
 
     A cell with a score that is not finite comes last. Equal cells of two sweeps stay two cells.
     """
-    conditions = (*_scope(session, sweep, task, metric), *_filters(session, sweep, task, where))
+    conditions = (*_scope(session, sweep, task, metric), *_filters(session, sweep, task, where or {}))
     cells = _best_cells(conditions, limit).subquery()
     order = (cells.c.key.is_(None), cells.c.key, cells.c.finished, cells.c.sweep_id, cells.c.cell)
     query = (
@@ -110,8 +113,10 @@ def by_cell(
         .where(RANKED)
         .order_by(*order, Job.seed)
     )
-    grouped = groupby(session.execute(query), key=lambda row: (row.sweep_id, row.cell))
-    return [_ranked_cell(rank, list(rows)) for rank, (_, rows) in enumerate(grouped, 1)]
+    found = session.execute(query).all()
+    fixed = _fixed(session, found)
+    grouped = groupby(found, key=lambda row: (row.sweep_id, row.cell))
+    return [_ranked_cell(rank, list(rows), fixed[key[0]]) for rank, (key, rows) in enumerate(grouped, 1)]
 
 
 def _best_cells(conditions: Sequence[ColumnElement[bool]], limit: int | None) -> Select[Any]:
@@ -134,7 +139,6 @@ def _ranked_columns() -> Select[Any]:
         Job.sweep_id,
         Job.task,
         Job.params,
-        Sweep.spec["fixed"].label("fixed"),
         Job.seed,
         Job.metric,
         Job.score,
@@ -143,7 +147,19 @@ def _ranked_columns() -> Select[Any]:
         Job.epochs,
         Job.seconds,
         Job.state,
-    ).join(Sweep, Sweep.id == Job.sweep_id)
+    )
+
+
+def _fixed(session: Session, rows: Sequence[Row[Any]]) -> dict[int, Json]:
+    """The fixed parameters of each of these jobs' sweeps: a spec is read once, and not with each of its jobs."""
+    sweeps, fixed = sorted({row.sweep_id for row in rows}), dict[int, Json]()
+    for start in range(0, len(sweeps), SWEEPS_AT_ONCE):
+        some = Sweep.id.in_(sweeps[start : start + SWEEPS_AT_ONCE])
+        fixed |= {
+            row.id: row.fixed
+            for row in session.execute(select(Sweep.id, Sweep.spec["fixed"].label("fixed")).where(some))
+        }
+    return fixed
 
 
 def _scope(
@@ -152,29 +168,39 @@ def _scope(
     if sweep is not None and (task is not None or metric is not None):
         raise InputError("a leaderboard is of a sweep, which has its own metric, or of a task: give only one of them")
     if sweep is not None:
-        if session.get(Sweep, sweep) is None:
-            raise NotFound(f"there is no sweep {sweep}; `gridyard status` lists them")
+        check_kept(session, sweep)
         return RANKED, Job.sweep_id == sweep
     if task is not None:
-        return RANKED, Job.task == task, Job.metric == metric_of(session, task, metric)
+        return RANKED, KEPT, Job.task == task, Job.metric == metric_of(session, task, metric)
     if metric is not None:
         raise InputError("a metric belongs to a task: name the task too")
-    return (RANKED,)
+    return RANKED, KEPT
+
+
+def check_kept(session: Session, sweep: int) -> None:
+    """Raises:
+    NotFound: there is no such sweep, or it is being deleted.
+    """
+    state = session.scalar(select(Sweep.state).where(Sweep.id == sweep))
+    if state is None:
+        raise NotFound(f"there is no sweep {sweep}; `gridyard status` lists them")
+    if state == SweepState.DELETING:
+        raise NotFound(f"sweep {sweep} is being deleted; `gridyard status` lists those that are kept")
 
 
 def _filters(
-    session: Session, sweep: int | None, task: str | None, where: Mapping[str, Any] | None
+    session: Session, sweep: int | None, task: str | None, where: Mapping[str, Any]
 ) -> list[ColumnElement[bool]]:
     return matching(session, where, parameters_of(session, sweep, task)) if where else []
 
 
-def _ranked(rank: int, row: Row[Any]) -> Ranked:
+def _ranked(rank: int, row: Row[Any], fixed: Json) -> Ranked:
     return Ranked(
         rank=rank,
         job=row.id,
         sweep=row.sweep_id,
         task=row.task,
-        params={**row.fixed, **row.params},
+        params={**fixed, **row.params},
         varied=sorted(row.params),
         seed=row.seed,
         metric=row.metric,
@@ -187,7 +213,7 @@ def _ranked(rank: int, row: Row[Any]) -> Ranked:
     )
 
 
-def _ranked_cell(rank: int, rows: list[Row[Any]]) -> RankedCell:
+def _ranked_cell(rank: int, rows: list[Row[Any]], fixed: Json) -> RankedCell:
     first, scores = rows[0], [row.score for row in rows]
     metrics = {name: [(row.metrics or {}).get(name) for row in rows] for name in first.metrics or {}}
     return RankedCell(
@@ -195,7 +221,7 @@ def _ranked_cell(rank: int, rows: list[Row[Any]]) -> RankedCell:
         sweep=first.sweep_id,
         task=first.task,
         cell=first.cell,
-        params={**first.fixed, **first.params},
+        params={**fixed, **first.params},
         varied=sorted(first.params),
         metric=first.metric,
         mean=_mean(scores),

@@ -91,6 +91,13 @@ class Sweep(Base):
             sqlite_where=text("state = 'open'"),
         ),
         Index("ix_sweeps_spec_hash", "spec_hash"),
+        # Few rows, and every leaderboard asks for them.
+        Index(
+            "ix_sweeps_deleting",
+            "id",
+            postgresql_where=text("state = 'deleting'"),
+            sqlite_where=text("state = 'deleting'"),
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -157,6 +164,27 @@ class Job(Base):
             "postgresql_with": {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.01},  # keeps heartbeats HOT
             "sqlite_autoincrement": True,  # an id names files in the store: it is never given out again
         },
+    )
+
+
+class Count(Base):
+    """How many jobs of a sweep are in a state: the sum over the parts. Kept by triggers, so no statement forgets it.
+
+    Every session of PostgreSQL counts in a part of its own, for one shared row would make claims wait for each other.
+    """
+
+    __tablename__ = "counts"
+
+    # No foreign key: a new part would lock the sweep's row, against whoever holds it and waits for the job.
+    sweep_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    state: Mapped[str] = mapped_column(Text, primary_key=True)  # JobState
+    part: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)  # process id, or 0: no session's
+    number: Mapped[int] = mapped_column(BigInteger)  # of jobs; negative where a session took more than it gave
+
+    __table_args__ = (
+        # Few rows, that wait to be gathered in part 0.
+        Index("ix_counts_parts", "part", postgresql_where=text("part <> 0"), sqlite_where=text("part <> 0")),
+        {"postgresql_with": {"fillfactor": 50}},  # room for the versions of rows that change with each claim
     )
 
 

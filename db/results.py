@@ -1,9 +1,12 @@
 """What a job did: its attempts, its epochs and its best model, as they were recorded."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select, tuple_
 from sqlalchemy.orm import Session
 
 from db import history, rows
@@ -79,20 +82,40 @@ def job_details(session: Session, job: int) -> JobDetails:
         NotFound: there is no such job.
     """
     row, sweep = _found(session, job)
-    attempts = list(session.scalars(select(Attempt).where(Attempt.job_id == job).order_by(Attempt.attempt)))
-    return JobDetails(
-        job=job,
-        sweep=sweep.id,
-        params={**sweep.spec["fixed"], **row.params},
-        mode=sweep.mode,
-        metrics=row.metrics or {},
-        attempts=[_attempt(attempt) for attempt in attempts],
-        history=history.epochs(session, job),
-        environment=next((attempt.environment for attempt in reversed(attempts) if attempt.environment), {}),
-        artifacts=_artifacts(session, job),
-        samples=session.scalar(select(Model.samples).where(Model.job_id == job)) or [],
-        **{name: getattr(row, name) for name in COPIED},
-    )
+    return _details(session, sweep, [row])[0]
+
+
+def details_after(session: Session, sweep: Sweep, last: tuple[int, int], limit: int) -> list[JobDetails]:
+    """Everything about some jobs of a sweep in the order of its grid: those after this (cell, seed)."""
+    of_sweep = (Job.sweep_id == sweep.id, tuple_(Job.cell, Job.seed) > last)
+    jobs = session.scalars(select(Job).where(*of_sweep).order_by(Job.cell, Job.seed).limit(limit)).all()
+    return _details(session, sweep, jobs)
+
+
+def _details(session: Session, sweep: Sweep, jobs: Sequence[Job]) -> list[JobDetails]:
+    ids = [job.id for job in jobs]
+    attempts = defaultdict[int, list[Attempt]](list)
+    query = select(Attempt).where(Attempt.job_id.in_(ids)).order_by(Attempt.job_id, Attempt.attempt)
+    for attempt in session.scalars(query):
+        attempts[attempt.job_id].append(attempt)
+    columns = (Model.job_id, Model.sha256, Model.size, Model.path, Model.samples)
+    models = {row.job_id: row for row in session.execute(select(*columns).where(Model.job_id.in_(ids)))}
+    return [
+        JobDetails(
+            job=job.id,
+            sweep=sweep.id,
+            params={**sweep.spec["fixed"], **job.params},
+            mode=sweep.mode,
+            metrics=job.metrics or {},
+            attempts=[_attempt(attempt) for attempt in attempts[job.id]],
+            history=history.epochs(session, job.id),
+            environment=next((one.environment for one in reversed(attempts[job.id]) if one.environment), {}),
+            artifacts=_artifacts(models.get(job.id)),
+            samples=models[job.id].samples or [] if job.id in models else [],
+            **{name: getattr(job, name) for name in COPIED},
+        )
+        for job in jobs
+    ]
 
 
 def job_spec(session: Session, job: int) -> JobSpec:
@@ -143,9 +166,7 @@ def _attempt(row: Attempt) -> AttemptDetails:
     )
 
 
-def _artifacts(session: Session, job: int) -> list[Artifact]:
-    query = select(Model.sha256, Model.size, Model.path).where(Model.job_id == job)
-    return [
-        Artifact(name="best", sha256=row.sha256, size=row.size, place=row.path or "database")
-        for row in session.execute(query)
-    ]
+def _artifacts(model: Row[Any] | None) -> list[Artifact]:
+    if model is None:
+        return []
+    return [Artifact(name="best", sha256=model.sha256, size=model.size, place=model.path or "database")]

@@ -76,8 +76,24 @@ class Database:
             yield session
 
     @contextmanager
-    def _session(self, begin: str) -> Iterator[Session]:
-        _begin.statement = begin
+    def restructuring(self) -> Iterator[Session]:
+        """A session for changing tables: as `writing`, but SQLite does not check foreign keys.
+
+        It changes a table by copying it, and with them on, dropping the old one would delete all rows that refer to it.
+
+        Raises:
+            DatabaseAway: the database does not answer, or not in time.
+            DatabaseError: it refuses.
+        """
+        try:
+            with self._session("PRAGMA foreign_keys=OFF", "BEGIN IMMEDIATE") as session:
+                yield session
+        finally:
+            self.engine.dispose()  # the next connection checks them again
+
+    @contextmanager
+    def _session(self, *begin: str) -> Iterator[Session]:
+        _begin.statements = begin
         try:
             with Session(self.engine, expire_on_commit=False) as session, session.begin():
                 session.connection()  # begins now, with this thread's statement
@@ -95,7 +111,7 @@ def _told(error: SQLAlchemyError) -> str:
     return str(getattr(error, "orig", None) or error)
 
 
-_begin = threading.local()  # the BEGIN of the session that this thread is opening; SQLite only
+_begin = threading.local()  # what begins the session that this thread is opening; SQLite only
 
 
 def _create_engine(url: str) -> Engine:
@@ -145,6 +161,7 @@ def _sqlite_engine(url: Any) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
-        connection.exec_driver_sql(getattr(_begin, "statement", "BEGIN"))
+        for statement in getattr(_begin, "statements", ("BEGIN",)):
+            connection.exec_driver_sql(statement)
 
     return engine

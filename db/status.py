@@ -1,18 +1,19 @@
-"""How far is it? Counts and the best score, each from an index: cheap enough to ask every half second."""
+"""How far is it? Counts that are kept, and the best score from an index: cheap enough to ask every half second."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, literal_column, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
+from db import counts
 from db.clock import now
 from db.leaderboard import RANKED
 from db.models import Job, Sweep, Worker
 from db.workers import ALIVE_SECONDS
 from jobs.errors import NotFound
-from jobs.states import FINAL, JobState
+from jobs.states import FINAL, JobState, SweepState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,9 @@ def sweep_status(session: Session, sweep: int) -> SweepStatus:
 
 
 def sweeps(session: Session, *, limit: int | None = 20) -> list[SweepStatus]:
-    """All sweeps, newest first."""
-    return _statuses(session, _sweeps().order_by(Sweep.id.desc()).limit(limit))
+    """All sweeps but those that are being deleted, newest first."""
+    kept = Sweep.state != SweepState.DELETING
+    return _statuses(session, _sweeps().where(kept).order_by(Sweep.id.desc()).limit(limit))
 
 
 def failed_jobs(session: Session, sweep: int, *, limit: int = 10) -> list[FailedJob]:
@@ -119,18 +121,12 @@ def _workers_alive() -> ColumnElement[int]:
 
 def _statuses(session: Session, query: Select[*tuple[Any, ...]]) -> list[SweepStatus]:
     rows = session.execute(query).all()
-    counts = _counts(session, [row.id for row in rows])
+    found = counts.of_sweeps(session, [row.id for row in rows])
     return [
         SweepStatus(
             sweep=row.id,
-            jobs={state.value: counts.get((row.id, state.value), 0) for state in JobState},
+            jobs=found[row.id],
             **{name: value for name, value in row._mapping.items() if name != "id"},
         )
         for row in rows
     ]
-
-
-def _counts(session: Session, ids: list[int]) -> dict[tuple[int, str], int]:
-    number = func.count(literal_column("1")).label("number")
-    query = select(Job.sweep_id, Job.state, number).where(Job.sweep_id.in_(ids)).group_by(Job.sweep_id, Job.state)
-    return {(row.sweep_id, row.state): row.number for row in session.execute(query)}

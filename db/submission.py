@@ -5,21 +5,18 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
+from db import counts
 from db.clock import now
 from db.models import Job, Sweep
 from db.rows import execute_update, spec_as_json, table
-from db.session import Database
 from jobs.errors import DatabaseError
 from jobs.spec import Json, SweepSpec
 from jobs.states import JobState, SweepState
 
 JOBS = table(Job)
-
-ABANDONED_SECONDS = 120.0  # a submitter that stored nothing for so long is dead
-DELETED_AT_ONCE = 5_000  # rows; a longer transaction would hold claims up
 
 
 def add_sweep(session: Session, spec: SweepSpec, spec_hash: str, total: int) -> int:
@@ -76,46 +73,19 @@ def add_jobs(
 def open_sweep(session: Session, sweep: int) -> bool:
     """submitting → open: from now on its jobs are claimed. False when it is not whole, or no longer being submitted."""
     submitting = (Sweep.id == sweep, Sweep.state == SweepState.SUBMITTING)
-    # Locked before its jobs are counted: whoever removes it has then either not begun or come to an end.
+    # Locked before the number of its jobs is read: whoever removes it has then either not begun or come to an end.
     session.execute(select(Sweep.id).where(*submitting).with_for_update())
-    stored = select(func.count()).where(Job.sweep_id == Sweep.id).scalar_subquery()
-    whole = (*submitting, Sweep.total == stored)
+    whole = (*submitting, Sweep.total == counts.total())
     return bool(execute_update(session, update(Sweep).where(*whole).values(state=SweepState.OPEN)))
 
 
 def find_same(session: Session, spec_hash: str) -> tuple[int, int] | None:
-    """(id, number of jobs) of the first sweep with this spec that was not cancelled, if there is one.
+    """(id, number of jobs) of the first sweep with this spec that was not cancelled or deleted, if there is one.
 
     Until the transaction ends nobody else who asks for the same is answered: of two who find none, one adds it.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(spec_hash, 0))))
-    same = (Sweep.spec_hash == spec_hash, Sweep.state != SweepState.CANCELLED)
+    same = (Sweep.spec_hash == spec_hash, Sweep.state.not_in([SweepState.CANCELLED, SweepState.DELETING]))
     row = session.execute(select(Sweep.id, Sweep.total).where(*same).order_by(Sweep.id).limit(1)).one_or_none()
     return None if row is None else (row.id, row.total)
-
-
-def abandoned(session: Session, silent_seconds: float = ABANDONED_SECONDS) -> list[int]:
-    """Half-submitted sweeps whose submitter went silent."""
-    silent = Sweep.touched_at < now(-silent_seconds)
-    return list(session.scalars(select(Sweep.id).where(Sweep.state == SweepState.SUBMITTING, silent)))
-
-
-def remove(database: Database, sweep: int) -> None:
-    """Remove a half-submitted sweep with its rows, in short transactions; does nothing to one that is open."""
-    while _remove_some(database, sweep):
-        pass
-
-
-def _remove_some(database: Database, sweep: int) -> bool:
-    """True while there is more to remove."""
-    submitting = (Sweep.id == sweep, Sweep.state == SweepState.SUBMITTING)
-    with database.writing() as session:
-        # Locked first: its submitter, should it still be there, cannot add to it or open it meanwhile.
-        if session.scalar(select(Sweep.id).where(*submitting).with_for_update()) is None:
-            return False
-        some = select(Job.id).where(Job.sweep_id == sweep).limit(DELETED_AT_ONCE)
-        if execute_update(session, delete(Job).where(Job.id.in_(some))):
-            return True
-        execute_update(session, delete(Sweep).where(*submitting))
-        return False

@@ -5,13 +5,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Advance = Callable[[str], None]  # one step further, with a few words on how it goes
+AdvanceBy = Callable[[int], None]  # so many steps further
 
 
 @contextmanager
 def steps(what: str, total: int | None = None) -> Iterator[Advance]:
     """A bar of so many steps; without a total it only counts them."""
+    with _bar(what, total) as update:
+        yield lambda words: update(1, words)
+
+
+@contextmanager
+def counted(what: str, total: int) -> Iterator[AdvanceBy]:
+    """A bar of so many steps that go by several at once."""
+    with _bar(what, total) as update:
+        yield lambda steps: update(steps, "")
+
+
+@contextmanager
+def _bar(what: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
     if not sys.stderr.isatty():
-        yield lambda words: None
+        yield lambda steps, words: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,4 +39,4 @@ def steps(what: str, total: int | None = None) -> Iterator[Advance]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=total)
-        yield lambda words: progress.update(bar, advance=1, description=words)
+        yield lambda steps, words: progress.update(bar, advance=steps, description=words)

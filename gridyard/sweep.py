@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from db import queue, status
@@ -96,6 +98,22 @@ class Sweep:
     def retry(self) -> int:
         """Try its failed jobs again; their number."""
         return self._change(queue.retry_sweep)
+
+    def delete(self, archive: str | PathLike[str] | None = None) -> None:
+        """Delete it: its rows, and its files in the store. The yard goes on meanwhile; a progress bar is shown.
+
+        When it is interrupted, the scheduler does the rest, or whoever calls it again.
+
+        Args:
+            archive: a file that is written first, JSON lines in gzip; docs/json.md has its shape.
+
+        Raises:
+            InputError: it has neither finished nor been cancelled, or the archive cannot be written.
+            StoreError: a file of the store cannot be removed.
+        """
+        from gridyard import removal
+
+        removal.delete(self, None if archive is None else Path(archive))
 
     def _change(self, change: Callable[..., int]) -> int:
         found = self.status()  # says so when it is not there

@@ -37,6 +37,7 @@ class SweepState(StrEnum):
     PAUSED = "paused"  # nothing new is claimed until it is resumed
     CANCELLED = "cancelled"  # the user stopped it; running jobs are told to stop
     FINISHED = "finished"  # every job is final
+    DELETING = "deleting"  # its rows and files go; the scheduler carries on when the deleter went silent
 
 
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})

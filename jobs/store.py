@@ -5,9 +5,12 @@ A file appears whole or not at all. Paths are relative, "{job}/{attempt}/last.sa
 
 import os
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 import fsspec
@@ -45,6 +48,31 @@ class Store:
         with self._errors("look for", path):
             return bool(self._files.isfile(full))
 
+    def remove_jobs(self, jobs: Iterable[int]) -> None:
+        """Remove all files of these jobs, those of folders that are there when it is first asked."""
+        for job in jobs:
+            if job in self._job_folders:
+                with self._errors("remove", str(job)):
+                    self._remove_folder(f"{self._root.rstrip('/')}/{job}")
+
+    @cached_property
+    def _job_folders(self) -> set[int]:
+        """Jobs that have files. One list, for a look per job would be a request to the backend each."""
+        with self._errors("list", ""):
+            self._files.invalidate_cache()  # of this process: others have written since
+            if not self._files.exists(self._root):
+                return set()
+            names = (str(path).rstrip("/").rpartition("/")[2] for path in self._files.ls(self._root, detail=False))
+            return {int(name) for name in names if re.fullmatch(r"[1-9][0-9]*", name, re.ASCII)}
+
+    def _remove_folder(self, full: str) -> None:
+        if self.is_local and Path(full).is_symlink():
+            Path(full).unlink()  # where it leads to is not ours
+        elif self.is_local:
+            shutil.rmtree(full)  # removes links in it, and follows none
+        else:
+            self._files.rm(full, recursive=True)
+
     def _full(self, path: str) -> str:
         parts = path.split("/")
         if not path or "\\" in path or "\0" in path or re.match(r"[A-Za-z]:", path) or {"", ".", ".."} & set(parts):
@@ -67,11 +95,18 @@ class Store:
 
 def replace(path: Path, content: bytes) -> None:
     """Write a local file whole or not at all. A kill leaves at most a `.tmp-…` file, which nobody reads."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A local file to write, which is there when the block has ended without an error, and not before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{uuid4().hex}")  # not tempfile's: only its owner could read those
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

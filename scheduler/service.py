@@ -5,14 +5,17 @@ Every step is a statement that may be repeated, so two schedulers do no harm, an
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
 
-from db import queue, submission, workers
+from db import counts, queue, removal, workers
 from db.session import Database
-from jobs.errors import DatabaseError
+from jobs.errors import DatabaseError, StoreError
 from jobs.settings import Settings
+from jobs.store import Store
 from workers import bell
 
+REMOVING_SECONDS = 1.0  # of a round
 logger = logging.getLogger(__name__)
 
 
@@ -23,7 +26,7 @@ class Round:
     due: int  # waiting jobs that became ready
     rescued: int  # jobs taken back from silent workers
     closed: int  # sweeps that have ended
-    removed: int  # half-submitted sweeps of dead submitters
+    removed: int  # sweeps of dead submitters and dead deleters
     rung: int  # bells
 
 
@@ -56,6 +59,7 @@ class Service:
             due = queue.make_due_ready(session)
             closed = queue.close_finished(session)
             workers.forget_old(session)
+            counts.gather(session)
         removed = self._remove_abandoned()
         rung = self._ring() if self._settings.broker else 0
         if rescued or due or removed:
@@ -63,11 +67,21 @@ class Service:
         return Round(due=due, rescued=rescued, closed=closed, removed=removed, rung=rung)
 
     def _remove_abandoned(self) -> int:
+        """For a while only: the other steps of the round must not wait for a million rows."""
         with self._database.reading() as session:
-            sweeps = submission.abandoned(session)
+            sweeps = removal.abandoned(session)
+        gone, deadline = 0, time.monotonic() + REMOVING_SECONDS
         for sweep in sweeps:
-            submission.remove(self._database, sweep)
-        return len(sweeps)
+            this = removal.Removal(self._database, sweep, Store(self._settings.store_url))
+            try:
+                while more := this.step():
+                    if time.monotonic() > deadline:
+                        return gone
+            except StoreError as error:
+                logger.warning("sweep %d is not removed: %s", sweep, error)
+                continue
+            gone += not more
+        return gone
 
     def _ring(self) -> int:
         """One bell for each idle slot that would find a job, however many jobs there are."""

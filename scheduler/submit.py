@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable
 
-from db import submission
+from db import removal, submission
 from db.session import Database
 from jobs.errors import DatabaseError
 from jobs.spec import SweepSpec
@@ -57,7 +57,7 @@ def submit(
         _store_jobs(database, sweep, spec, total, progress)
     except BaseException:  # Ctrl-C too
         with contextlib.suppress(DatabaseError):  # the first error is the one to tell
-            submission.remove(database, sweep)
+            removal.remove(database, sweep)
         raise
     return Submitted(sweep=sweep, jobs=total, new=True)
 

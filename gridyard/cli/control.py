@@ -1,4 +1,8 @@
-"""Commands that change what a sweep does: pause, cancel and retry (resume is in `work`)."""
+"""Commands that change what a sweep does: pause, cancel, retry and delete (resume is in `work`)."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -42,3 +46,33 @@ def retry(sweep: SweepId, db: Db = None, broker: Broker = None) -> None:
     typer.echo(f"sweep {sweep}: {counted(changed, 'failed job')} {'is' if changed == 1 else 'are'} ready again")
     if changed and not local.count_workers(found):
         typer.echo(f"no worker is there; start one, or: {with_db(f'gridyard resume {sweep}', db)}", err=True)
+
+
+@app.command()
+def delete(
+    sweep: SweepId,
+    archive: Annotated[
+        Path | None,
+        typer.Option("--archive", metavar="FILE.jsonl.gz", help="Write all that is known of it there first."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    db: Db = None,
+) -> None:
+    """Delete a sweep that has ended: its jobs, their results, models and files."""
+    found = existing(db).sweep(sweep)
+    status = found.status()
+    if not yes:
+        _ask(f"delete sweep {sweep}, {status.name}: {counted(status.total, 'job')} with their results and models?")
+    found.delete(archive)
+    where = f", archived in {archive}" if archive else ""
+    typer.echo(f"sweep {sweep}: {counted(status.total, 'job')} deleted{where}")
+
+
+def _ask(question: str) -> None:
+    if not _can_ask():
+        raise InputError(f"{question} Say --yes; nobody can be asked here")
+    typer.confirm(question, abort=True, err=True)
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty()

@@ -1,20 +1,40 @@
 """What tests of the database need: sweeps of a given size, and the columns of a job."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
-from db import submission
+from db import counts, submission
 from db.clock import now
-from db.models import Job
+from db.models import Count, Job
 from db.session import Database
 from jobs.history import History
 from jobs.spec import EpochReport, Objective, SweepSpec, TrainResult
 
 AddSweep = Callable[..., int]
 Row = Callable[[int], dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _counts_are_right(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test: triggers keep the counts, whatever a statement does."""
+    database: Database | None = None
+    if "database" in request.fixturenames:
+        database = request.getfixturevalue("database")
+    yield
+    if database:
+        assert_counts_are_right(database)
+
+
+def assert_counts_are_right(database: Database) -> None:
+    with database.reading() as session:
+        query = select(Job.sweep_id, Job.state, func.count()).group_by(Job.sweep_id, Job.state)
+        counted = {(sweep, state): number for sweep, state, number in session.execute(query)}
+        sweeps = {sweep for sweep, _ in counted} | set(session.scalars(select(Count.sweep_id)))
+        kept = counts.of_sweeps(session, sweeps)
+    assert {(sweep, state): n for sweep, states in kept.items() for state, n in states.items() if n} == counted
 
 
 @pytest.fixture

@@ -281,12 +281,12 @@ def _succeeded(sweep: Sweep, cell: int) -> Job:
 
 
 def plan_of(database: Database, scope: dict[str, Any]) -> str:
-    """How the database executes the leaderboard's last query, with the values it was really given."""
+    """How the database executes the leaderboard's query of jobs, with the values it was really given."""
     sent: list[tuple[str, Any]] = []
     event.listen(database.engine, "before_cursor_execute", lambda *args: sent.append((args[2], args[3])))
     explain = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN "}[database.dialect]
     with database.reading() as session:
         leaderboard.top(session, limit=10, **scope)
-        statement, values = sent[-1]
+        ((statement, values),) = [one for one in sent if "FROM jobs" in one[0]]
         rows = session.connection().exec_driver_sql(explain + statement, values)
         return "\n".join(str(row) for row in rows)

@@ -8,19 +8,32 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
-from db import history, migrate
-from db.models import Base, History
+from db import counts, history, migrate
+from db.models import Base, History, Job
 from db.session import Database
-from jobs.errors import DatabaseOutdated
+from jobs.errors import DatabaseError, DatabaseOutdated
 
-# Rows as version 0002 had them.
-OLD_SWEEP = """INSERT INTO sweeps (id, uid, name, task, state, queue, priority, spec, spec_hash, metric, mode, retries,
-    total, created_at, touched_at) VALUES (1, 'u', 'n', 'iris', 'open', 'cpu', 0, '{}', 'h', 'val_loss', 'min', 2, 1,
-    '2026-01-01 00:00:00', '2026-01-01 00:00:00')"""
-OLD_JOB = """INSERT INTO jobs (id, sweep_id, cell, seed, params, task, metric, state, attempt, failures, epoch)
-    VALUES (1, 1, 0, 0, '{}', 'iris', 'val_loss', 'ready', 0, 0, 0)"""
+OLD_SWEEP = """
+    INSERT INTO sweeps
+        (id, uid, name, task, state, queue, priority, spec, spec_hash, metric, mode, retries, total,
+        created_at, touched_at)
+    VALUES (1, 'u', 'old', 'iris', 'open', 'cpu', 0, '{"fixed": {}}', '', 'val_accuracy', 'max', 0, 3,
+        '2026-01-01 00:00:00', '2026-01-01 00:00:00')
+"""
+OLD_JOBS = """
+    INSERT INTO jobs (sweep_id, cell, seed, params, task, metric, state, attempt, failures, epoch, finished_at) VALUES
+        (1, 0, 0, '{}', 'iris', 'val_accuracy', 'ready', 0, 0, 0, NULL),
+        (1, 1, 0, '{}', 'iris', 'val_accuracy', 'ready', 0, 0, 0, NULL),
+        (1, 2, 0, '{}', 'iris', 'val_accuracy', 'cancelled', 0, 0, 0, '2026-01-01 00:00:00')
+"""
+
+# A row as version 0002 had it.
+OLD_JOB = """
+    INSERT INTO jobs (id, sweep_id, cell, seed, params, task, metric, state, attempt, failures, epoch)
+    VALUES (1, 1, 0, 0, '{}', 'iris', 'val_loss', 'ready', 0, 0, 0)
+"""
 
 
 @pytest.fixture
@@ -72,6 +85,23 @@ def test_an_empty_database_is_made_ready_and_a_ready_one_left_alone(empty: Datab
     assert migrate.upgrade(empty) is False
     migrate.prepare(empty)
     migrate.check(empty)
+
+
+def test_a_migration_keeps_the_jobs_that_are_there_and_counts_them(empty: Database) -> None:
+    """SQLite changes a table by copying it: with foreign keys on, the jobs would go with the old one."""
+    with empty.restructuring() as session:
+        config = migrate._config()
+        config.attributes["connection"] = session.connection()
+        command.upgrade(config, "0002")
+        session.execute(text(OLD_SWEEP))
+        session.execute(text(OLD_JOBS))
+    migrate.upgrade(empty)
+    with empty.reading() as session:
+        assert session.scalars(select(Job.state).order_by(Job.id)).all() == ["ready", "ready", "cancelled"]
+        found = counts.of_sweeps(session, [1])[1]
+    assert (found["ready"], found["cancelled"]) == (2, 1)
+    with pytest.raises(DatabaseError, match=r"(?i)foreign key"), empty.writing() as session:
+        session.execute(update(Job).values(sweep_id=2))  # there is none: SQLite looks at foreign keys again
 
 
 def test_an_empty_database_is_not_up_to_date(empty: Database) -> None:

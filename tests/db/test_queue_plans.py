@@ -23,12 +23,14 @@ def plan_of(database: Database, statement: str, values: Any) -> str:
         return "\n".join(str(row[-1]) for row in rows)
 
 
-def statements_of(database: Database, action: Callable[[], object]) -> list[tuple[str, Any]]:
-    """The statements on jobs that an action sends, with their values."""
+def statements_of(
+    database: Database, action: Callable[[], object], tables: tuple[str, ...] = ("jobs",)
+) -> list[tuple[str, Any]]:
+    """The statements on these tables that an action sends, with their values."""
     seen: list[tuple[str, Any]] = []
 
     def note(connection: object, cursor: object, statement: str, values: Any, *_: object) -> None:
-        if "jobs" in statement and not statement.startswith("INSERT"):
+        if any(table in statement for table in tables) and not statement.startswith("INSERT"):
             seen.append((statement, values))
 
     event.listen(database.engine, "before_cursor_execute", note)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from db import queue, submission
+from db import queue, removal
 from db.models import Job, Sweep
 from db.session import Database
 from jobs.errors import DatabaseError
@@ -110,8 +110,8 @@ def test_a_cell_that_comes_twice_is_refused_and_nothing_stays(
 def test_a_sweep_that_is_removed_meanwhile_is_an_error_and_not_half_a_sweep(database: Database) -> None:
     def remove(done: int, total: int) -> None:
         with database.reading() as session:
-            [sweep] = submission.abandoned(session, silent_seconds=-60)
-        submission.remove(database, sweep)
+            [sweep] = removal.abandoned(session, silent_seconds=-60)
+        removal.remove(database, sweep)
 
     with pytest.raises(DatabaseError, match="no longer being submitted"):
         submit(database, parse(LARGE), progress=remove)
@@ -142,9 +142,9 @@ def test_a_killed_submitter_leaves_nothing_to_claim_and_the_scheduler_removes_it
     assert counts(database) == (1, CHUNK)
     with database.writing() as session:
         assert queue.claim(session, "cpu", "me", lease_seconds=60) == []
-        assert submission.abandoned(session) == []  # it may live: it stored something a moment ago
-        [sweep] = submission.abandoned(session, silent_seconds=-60)
-    submission.remove(database, sweep)
+        assert removal.abandoned(session) == []  # it may live: it stored something a moment ago
+        [sweep] = removal.abandoned(session, silent_seconds=-60)
+    removal.remove(database, sweep)
     assert counts(database) == (0, 0)
 
 

@@ -95,3 +95,40 @@ def test_others_of_the_machine_may_read_a_file_as_the_umask_says(tmp_path: Path)
     finally:
         os.umask(before)
     assert (tmp_path / "7/a").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_files_of_some_jobs_are_removed_and_no_others(any_store: Store) -> None:
+    for path in ("7/1/last.safetensors", "7/2/best.safetensors", "70/1/a", "8/1/a", "7.txt", "07/1/a", "x/7/a"):
+        any_store.write(path, b"x")
+    any_store.remove_jobs([7, 9])
+    assert not any_store.exists("7/1/last.safetensors")
+    assert not any_store.exists("7/2/best.safetensors")
+    assert all(any_store.exists(path) for path in ("70/1/a", "8/1/a", "7.txt", "07/1/a", "x/7/a"))
+
+
+def test_of_a_store_that_was_never_written_nothing_is_removed(any_store: Store) -> None:
+    any_store.remove_jobs([7])
+
+
+def test_removing_the_files_of_a_job_follows_no_link(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    for path in ("outside/a", "store/8/1/a"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_bytes(b"x")
+    (tmp_path / "store/7").symlink_to(tmp_path / "outside")
+    (tmp_path / "store/8/1/link").symlink_to(tmp_path / "outside")
+    store.remove_jobs([7, 8])
+    assert list((tmp_path / "store").iterdir()) == []
+    assert (tmp_path / "outside/a").read_bytes() == b"x"
+
+
+def test_files_that_cannot_be_removed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path / "store"))
+    store.write("7/1/a", b"x")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("it is not yours")
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    with pytest.raises(StoreError, match="could not remove '7': PermissionError: it is not yours"):
+        store.remove_jobs([7])

@@ -1,0 +1,1 @@
+"""The yard with a million jobs in its database: submit, read, claim."""

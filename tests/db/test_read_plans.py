@@ -1,0 +1,56 @@
+"""What people read is served by indexes: a million jobs cost a status nothing, and so does their removal."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from db import removal, status, submission
+from db.session import Database
+from tests.db.test_queue_plans import plan_of, statements_of
+
+AddSweep = Callable[..., int]
+
+OF_COUNTS = {"sqlite": "sqlite_autoindex_counts_1", "postgresql": "pk_counts"}  # the primary key
+OF_CELLS = {"sqlite": "sqlite_autoindex_jobs_1", "postgresql": "uq_jobs_sweep_id_cell_seed"}
+
+
+@pytest.mark.parametrize("name", ["one", "list", "open"])
+def test_a_status_counts_no_rows_and_finds_the_best_job_by_an_index(
+    database: Database, add_sweep: AddSweep, name: str
+) -> None:
+    sweep, submitted = add_sweep(3), add_sweep(3, opened=False)
+
+    def act() -> None:
+        with database.writing() as session:
+            match name:
+                case "one":
+                    status.sweep_status(session, sweep)
+                case "list":
+                    status.sweeps(session)
+                case "open":
+                    assert submission.open_sweep(session, submitted)
+
+    statements = statements_of(database, act, tables=("jobs", "counts"))
+    assert any("counts" in statement for statement, _ in statements)
+    for statement, values in statements:
+        plan = plan_of(database, statement, values)
+        if "FROM counts" in statement:
+            assert OF_COUNTS[database.dialect] in plan, plan
+        if "FROM jobs" in statement:
+            assert not re.search(r"count\(\S*\)( AS \w+)?\s+FROM jobs", statement), statement
+            assert "ix_jobs_rank_sweep" in plan, plan
+        assert not re.search("SCAN (jobs|counts)", plan), plan
+
+
+def test_removing_a_sweep_finds_its_jobs_in_order_and_what_hangs_on_them_by_indexes(
+    database: Database, add_sweep: AddSweep
+) -> None:
+    sweep = add_sweep(3, opened=False)
+    first, *deletes = statements_of(database, lambda: removal.remove(database, sweep))
+    plan = plan_of(database, *first)
+    assert OF_CELLS[database.dialect] in plan, plan
+    assert not re.search("(?i)temp b-tree|sort|scan jobs", plan), plan
+    assert len(deletes) >= 2
+    for statement, values in deletes:
+        assert not re.search("SCAN jobs", plan_of(database, statement, values))
