@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from jobs import devices, engine
 from jobs.spec import Answer, Assignment, EpochReport, Failure, Outcome
