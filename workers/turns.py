@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from jobs import devices, engine
 from jobs.spec import Answer, Assignment, EpochReport, Failure, Outcome
@@ -19,11 +20,7 @@ def train(
     report: Callable[[Sequence[EpochReport], int], Sequence[Answer]],
     joining: Callable[[], Sequence[Assignment]],
 ) -> Iterator[Outcome]:
-    device, arrived, rows = (
-        devices.choose(options.device),
-        list(assignments),
-        dict[int, engine.Row | engine.Generation](),
-    )
+    device, arrived, rows = devices.choose(options.device), list(assignments), dict[int, Any]()
     while arrived or rows:
         for assignment in arrived:
             row = engine.guarded(assignment, 0, partial(engine.start, assignment, device, store))
