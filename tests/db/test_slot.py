@@ -149,6 +149,21 @@ class TestJoining:
         (trainer,) = stage.work(urgent)
         assert trainer.packs[:2] == [[1], [4]]
 
+    def test_a_paused_sweeps_pack_ends_and_nothing_joins_it(
+        self, stage: Stage, database: Database, add_sweep: Callable[..., int], finishing: Script, row: Row
+    ) -> None:
+        sweep = add_sweep(cells=3)
+
+        def pausing(puppet: Puppet) -> list[wire.Message]:
+            if puppet.looks == 1:
+                with database.writing() as session:
+                    assert queue.pause_sweep(session, sweep)
+            return [puppet.epochs(puppet.looks, room=8)] if puppet.looks < 20 else finishing(puppet)
+
+        (trainer,) = stage.work(pausing)
+        assert trainer.packs == [[1]]
+        assert [row(job)["state"] for job in (1, 2, 3)] == [JobState.SUCCEEDED, JobState.READY, JobState.READY]
+
     def test_nothing_joins_when_the_worker_stops(
         self, stage: Stage, add_sweep: Callable[..., int], finishing: Script, row: Row
     ) -> None:
