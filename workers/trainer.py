@@ -63,7 +63,6 @@ def main() -> None:
 
     from jobs import catalogue, engine  # imports torch: seconds
     from jobs.store import Store
-    from workers import turns
 
     for trouble in catalogue.own_tasks().troubles:  # two tasks of one name end the trainer, before a job is claimed
         logging.warning("%s", trouble)
@@ -85,7 +84,7 @@ def main() -> None:
     while True:
         pack = inbox.packs.get()
         assert isinstance(pack, wire.Train)
-        trained = turns.train(pack.assignments, store=store, options=options, report=report, joining=inbox.joining)
+        trained = engine.train(pack.assignments, store=store, options=options, report=report, joining=inbox.joining)
         for outcome in trained:
             del inbox.answers[outcome.job]
             wire.send(outbox, outcome)
