@@ -12,7 +12,11 @@ from db.models import Job
 from jobs.states import JobState
 from tests.yards import Yard
 
-PACK: dict[str, Any] = {"grid": {"lr": [0.001, 0.003, 0.01]}, "epochs": 400, "seeds": [7]}
+PACK: dict[str, Any] = {
+    "grid": {"lr": [0.001, 0.003, 0.01]},
+    "fixed": {"dropout": 0.3, "scheduler": {"name": "cosine"}, "warmup_epochs": 5},
+    "epochs": 400,
+}
 MIDDLE = 60  # an epoch in the middle of every job of the pack
 
 

@@ -289,10 +289,11 @@ class TestEnds:
         assert [row(job)["state"] for job in (1, 2)] == [JobState.SUCCEEDED] * 2
 
     def test_a_trainer_that_speaks_of_a_job_it_does_not_have_is_ended(
-        self, stage: Stage, add_sweep: Callable[..., int], result: Callable[..., TrainResult]
+        self, stage: Stage, add_sweep: Callable[..., int]
     ) -> None:
         add_sweep()
-        stage.scripts = [lambda puppet: [wire.Epochs(reports=result(7).history, room=0)]]
+        report = EpochReport(job=7, epoch=1, metrics={"val_accuracy": 0.5}, seconds=0.1)
+        stage.scripts = [lambda puppet: [wire.Epochs(reports=[report], room=0)]]
         with pytest.raises(RuntimeError, match=r"speaks of job 7; it was given \[1\]"):
             stage.slot.work()
         assert not stage.puppets[0].alive
