@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/memory.py [--jobs 2000] [--pack 1]
 
-Prints their resident memory (RSS, MiB) each time a hundred more jobs are done, and how much it grew over the second half.
+Prints their resident memory (RSS, MiB) each time a hundred more jobs are done, and its growth over the second half.
 --pack 1 trains each job alone: what a job leaves behind shows then; 0 leaves the size of packs to the trainer.
 """
 
