@@ -1,25 +1,39 @@
-"""Epochs of a job in compact rows: each holds some epochs, column by column."""
+"""Epochs of jobs in compact rows: each holds some epochs of one, column by column."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.orm import Session
 
-from db.models import History
-from db.rows import execute_update, finite_or_none
-from jobs.spec import EpochReport, Json
+from db.models import History as Row
+from db.rows import finite_or_none, table
+from jobs.history import History
+from jobs.spec import Claim, EpochReport, Json
+
+_TABLE = table(Row)
+_SAME = delete(_TABLE).where(
+    _TABLE.c.job_id == bindparam("job"),
+    _TABLE.c.attempt == bindparam("try"),
+    _TABLE.c.first_epoch == bindparam("first"),
+)
 
 
-def add(session: Session, job: int, attempt: int, reports: Sequence[EpochReport]) -> None:
-    """Store some epochs of a running job; storing the same ones again changes nothing."""
-    session.merge(_row(job, attempt, reports))
+def add(session: Session, reports: Sequence[tuple[Claim, Sequence[EpochReport]]]) -> None:
+    """Store some epochs of running jobs; storing the same ones again changes nothing."""
+    rows = [_row(claim, History.of(epochs)) for claim, epochs in reports]
+    same = [{"job": row["job_id"], "try": row["attempt"], "first": row["first_epoch"]} for row in rows]
+    connection = session.connection()
+    connection.execute(_SAME, same)
+    connection.execute(insert(_TABLE), rows)
 
 
-def replace(session: Session, job: int, attempt: int, reports: Sequence[EpochReport]) -> None:
-    """Store the whole history of a finished job in one row, in place of all it had."""
-    execute_update(session, delete(History).where(History.job_id == job))
-    if reports:
-        session.add(_row(job, attempt, reports))
+def replace(session: Session, whole: Collection[tuple[Claim, History]]) -> None:
+    """Store the whole history of each finished job in one row, in place of all it had."""
+    connection = session.connection()
+    connection.execute(delete(_TABLE).where(_TABLE.c.job_id.in_([claim.job for claim, _ in whole])))
+    if rows := [_row(claim, history) for claim, history in whole if len(history)]:
+        connection.execute(insert(_TABLE), rows)
 
 
 def epochs(session: Session, job: int) -> list[Json]:
@@ -27,27 +41,27 @@ def epochs(session: Session, job: int) -> list[Json]:
 
     What a later attempt trains again counts no longer, from the first epoch it has reported.
     """
-    rows = session.scalars(select(History).where(History.job_id == job).order_by(History.attempt, History.first_epoch))
+    rows = session.scalars(select(Row).where(Row.job_id == job).order_by(Row.attempt, Row.first_epoch))
     merged: dict[int, Json] = {}
     for row in rows:
         merged = {number: epoch for number, epoch in merged.items() if number < row.first_epoch}
-        for values in zip(*row.columns.values(), strict=True):
-            epoch = dict(zip(row.columns, values, strict=True))
-            merged[epoch["epoch"]] = epoch
+        for epoch in History(names=row.names, content=row.content).epochs():
+            merged[int(epoch["epoch"])] = _shown(epoch)
     return list(merged.values())
 
 
-def _row(job: int, attempt: int, reports: Sequence[EpochReport]) -> History:
-    columns: Json = {
-        "epoch": [report.epoch for report in reports],
-        "seconds": [round(report.seconds, 6) for report in reports],
+def _shown(epoch: dict[str, float]) -> Json:
+    numbers: Json = {name: finite_or_none(value) for name, value in epoch.items()}
+    return numbers | {"epoch": int(epoch["epoch"]), "seconds": round(epoch["seconds"], 6)}
+
+
+def _row(claim: Claim, history: History) -> dict[str, Any]:
+    epochs = history.columns()["epoch"]
+    return {
+        "job_id": claim.job,
+        "attempt": claim.attempt,
+        "first_epoch": int(epochs[0]),
+        "last_epoch": int(epochs[-1]),
+        "names": history.names,
+        "content": history.content,
     }
-    for name in dict.fromkeys(name for report in reports for name in report.metrics):
-        columns[name] = [finite_or_none(report.metrics.get(name, float("nan"))) for report in reports]
-    return History(
-        job_id=job,
-        attempt=attempt,
-        first_epoch=reports[0].epoch,
-        last_epoch=reports[-1].epoch,
-        columns=columns,
-    )

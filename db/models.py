@@ -104,6 +104,8 @@ class Job(Base):
     sweep_id: Mapped[int] = mapped_column(ForeignKey("sweeps.id", ondelete="CASCADE"))
     cell: Mapped[int] = mapped_column(Integer)  # number of the cell in the sweep's fixed order, from 0
     seed: Mapped[int] = mapped_column(BigInteger)
+    # Jobs of one sweep and one pack number may train together: their parameters differ only in numbers of their rows.
+    pack: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     params: Mapped[dict[str, Any]] = mapped_column(
         Document
     )  # the cell's own values; the rest is in sweep.spec["fixed"]
@@ -149,7 +151,8 @@ class Job(Base):
                 ("ix_jobs_rank_all", ("rank_key", "finished_at", "id"), "state = 'succeeded'"),
             )
         ),
-        Index("ix_jobs_sweep_state", "sweep_id", "state", "id"),  # claim: a sweep's first ready job; counts per state
+        # The claim: a sweep's first ready job, and those that may train with it; counts per state.
+        Index("ix_jobs_sweep_state_pack", "sweep_id", "state", "pack", "id"),
         {
             "postgresql_with": {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.01},  # keeps heartbeats HOT
             "sqlite_autoincrement": True,  # an id names files in the store: it is never given out again
@@ -183,7 +186,8 @@ class History(Base):
     attempt: Mapped[int] = mapped_column(Integer, primary_key=True)
     first_epoch: Mapped[int] = mapped_column(Integer, primary_key=True)
     last_epoch: Mapped[int] = mapped_column(Integer)
-    columns: Mapped[dict[str, Any]] = mapped_column(Document)  # {"epoch": [1, 2], "val_loss": [0.9, 0.7], …}
+    names: Mapped[list[str]] = mapped_column(Document)  # of the columns: "epoch", "seconds", "val_loss", …
+    content: Mapped[bytes] = mapped_column(LargeBinary)  # the columns; see jobs.history
 
 
 class Model(Base):

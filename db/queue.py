@@ -1,5 +1,7 @@
 """The only changer of a job's state. Each move is one guarded UPDATE that says whether it happened.
 
+The claim itself lies in `db.claims`.
+
 Every write of a worker is fenced by `state = 'running' AND worker = … AND attempt = …`: one that was presumed dead can
 never overwrite its successor. All times are the database's own.
 
@@ -13,19 +15,57 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, exists, func, null, select, update
+from sqlalchemy import Update, and_, bindparam, exists, func, insert, null, select, update
 from sqlalchemy.orm import Session
 
 from db import history
+from db.claims import claim, count_ready, has_ready
 from db.clock import now
 from db.models import Attempt, Job, Model, Sweep, literal
-from db.rows import execute_update, finite_or_none, job_spec, rank_key, sweep_spec
+from db.rows import execute_update, finite_or_none, rank_key, table
 from jobs.retry import delay_seconds
 from jobs.spec import Answer, Claim, EpochReport, Failure, TrainResult
 from jobs.states import RETRIED, UNFINISHED, FailureReason, JobState, SweepState
 
+__all__ = [
+    "cancel_sweep",
+    "claim",
+    "close_finished",
+    "count_ready",
+    "fail",
+    "finish",
+    "has_ready",
+    "make_due_ready",
+    "pause_sweep",
+    "record_epochs",
+    "release",
+    "renew",
+    "rescue",
+    "resume_sweep",
+    "retry_sweep",
+]
+
+JOBS, ATTEMPTS, MODELS = table(Job), table(Attempt), table(Model)
+
 # What a job loses when it stops running.
 RELEASED: dict[str, Any] = {"worker": null(), "lease_expires_at": null()}
+
+# The fence: true only while this attempt holds the job.
+_FENCE = (
+    JOBS.c.id == bindparam("by_job"),
+    JOBS.c.state == literal(JobState.RUNNING),
+    JOBS.c.worker == bindparam("by_worker"),
+    JOBS.c.attempt == bindparam("by_attempt"),
+)
+_REPORT = update(JOBS).where(*_FENCE)
+_FINISH = _REPORT.values(
+    RELEASED | {"state": JobState.SUCCEEDED, "finished_at": now(), "reason": null(), "error": null()}
+)
+_FINISH_ATTEMPT = (
+    update(ATTEMPTS)
+    .where(ATTEMPTS.c.job_id == bindparam("by_job"), ATTEMPTS.c.attempt == bindparam("by_attempt"))
+    .values(finished_at=now(), outcome=JobState.SUCCEEDED)
+)
 
 # Sweeps whose jobs of this state may be made ready again; a retry does not bring back what was cancelled or paused.
 REOPENED = {
@@ -36,95 +76,26 @@ REOPENED = {
 Held = tuple[int, int]  # (job, attempt) that a worker holds
 
 
-def has_ready(session: Session, queue: str) -> bool:
-    """Whether a worker of this queue would find a job. Reads only: a look takes no write lock."""
-    return session.scalar(_open_sweeps_with_ready_jobs(queue).limit(1)) is not None
-
-
-def count_ready(session: Session, queue: str, at_most: int) -> int:
-    """How many jobs of open sweeps are ready, counted no further than `at_most`."""
-    ready = select(Job.id).join(Sweep, Job.sweep_id == Sweep.id).where(Sweep.queue == queue)
-    some = ready.where(Sweep.state == literal(SweepState.OPEN), Job.state == literal(JobState.READY)).limit(at_most)
-    return session.scalars(select(func.count()).select_from(some.subquery())).one()
-
-
-def claim(
-    session: Session, queue: str, worker: str, lease_seconds: float, limit: int = 1, first: int | None = None
-) -> list[Claim]:
-    """Take the best ready jobs, at most `limit`, all of one sweep: highest priority first, then oldest first.
-
-    ready → running, attempt + 1, with a lease.
-
-    Args:
-        first: the sweep that comes before all others.
-    """
-    sweeps = session.scalars(_open_sweeps_with_ready_jobs(queue)).all()
-    for sweep in sorted(sweeps, key=lambda sweep: sweep != first):
-        rows = _take_ready(session, sweep, worker, lease_seconds, limit)
-        if rows:  # none: others took them between our look and our claim
-            return _claims(session, sweep, worker, rows)
-    return []
-
-
-def _open_sweeps_with_ready_jobs(queue: str) -> Select[int]:
-    has_ready_job = exists().where(Job.sweep_id == Sweep.id, Job.state == literal(JobState.READY))
-    return (
-        select(Sweep.id)
-        .where(Sweep.queue == queue, Sweep.state == literal(SweepState.OPEN), has_ready_job)
-        .order_by(Sweep.priority.desc(), Sweep.id)
-    )
-
-
-def _take_ready(session: Session, sweep: int, worker: str, lease_seconds: float, limit: int) -> list[Row[Any]]:
-    # A common table expression keeps the planner from evaluating LIMIT more than once; SKIP LOCKED keeps claimers from
-    # queueing behind each other. SQLite has neither need: its writers come one after the other.
-    chosen = (
-        select(Job.id)
-        .where(Job.sweep_id == sweep, Job.state == literal(JobState.READY))
-        .order_by(Job.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("chosen")
-    )
-    taken = session.execute(
-        update(Job)
-        .where(Job.id == chosen.c.id, Job.state == literal(JobState.READY))
-        .values(
-            state=JobState.RUNNING,
-            worker=worker,
-            attempt=Job.attempt + 1,
-            lease_expires_at=now(lease_seconds),
-        )
-        .returning(Job.id, Job.attempt, Job.params, Job.seed)
-        .execution_options(synchronize_session=False)
-    )
-    return sorted(taken, key=lambda row: row.id)
-
-
-def _claims(session: Session, sweep_id: int, worker: str, rows: list[Row[Any]]) -> list[Claim]:
-    sweep = session.get_one(Sweep, sweep_id)
-    spec = sweep_spec(sweep)
-    claims = []
-    for row in rows:
-        session.add(Attempt(job_id=row.id, attempt=row.attempt, worker=worker, started_at=now()))
-        trained = job_spec(sweep, spec, row.id, row.params, row.seed)
-        claims.append(Claim(spec=trained, worker=worker, attempt=row.attempt, time_limit=spec.time_limit))
-    session.flush()
-    return claims
-
-
 def renew(session: Session, worker: str, held: Collection[Held], lease_seconds: float) -> dict[Held, Answer]:
     """Renew the leases of what a worker holds, and say for each how to go on.
 
     Only what the worker says it holds is renewed: a claim whose answer never reached it must run out.
     """
-    renewed = session.execute(
-        update(Job)
-        .where(Job.id.in_({job for job, _ in held}), Job.worker == worker, Job.state == literal(JobState.RUNNING))
-        .values(lease_expires_at=now(lease_seconds))
-        .returning(Job.id, Job.attempt, Job.sweep_id)
-        .execution_options(synchronize_session=False)
-    ).all()
+    if not held:
+        return {}
+    ours = (JOBS.c.worker == worker, JOBS.c.state == literal(JobState.RUNNING), JOBS.c.id.in_({job for job, _ in held}))
+    # Locked as `finish` locks them, lowest id first: a heartbeat and an end of one pack do not wait in a circle.
+    locked = select(JOBS.c.id).where(*ours).order_by(JOBS.c.id).with_for_update().cte("locked")
+    renewed = (
+        session.connection()
+        .execute(
+            update(JOBS)
+            .where(JOBS.c.id == locked.c.id)
+            .values(lease_expires_at=now(lease_seconds))
+            .returning(JOBS.c.id, JOBS.c.attempt, JOBS.c.sweep_id)
+        )
+        .all()
+    )
     sweeps = {row.sweep_id for row in renewed}
     wanted = select(Sweep.id).where(Sweep.id.in_(sweeps), Sweep.state == literal(SweepState.CANCELLED))
     cancelled = set(session.scalars(wanted))
@@ -135,19 +106,55 @@ def renew(session: Session, worker: str, held: Collection[Held], lease_seconds: 
     return answers
 
 
-def record_epochs(session: Session, claim: Claim, reports: Sequence[EpochReport]) -> bool:
-    """Store epochs of a running job; False when the claim is lost."""
-    if not execute_update(session, update(Job).where(_held(claim)).values(epoch=reports[-1].epoch)):
-        return False
-    history.add(session, claim.job, claim.attempt, reports)
-    return True
+def record_epochs(session: Session, reports: Sequence[tuple[Claim, Sequence[EpochReport]]]) -> set[int]:
+    """Store epochs of running jobs. Returns the jobs whose claim holds; of the others nothing is stored."""
+    held = _lock_held(session, [claim for claim, _ in reports])
+    ours = [(claim, epochs) for claim, epochs in reports if _key(claim) in held]
+    if ours:
+        _change_held(session, _REPORT, [_fenced(claim) | {"epoch": epochs[-1].epoch} for claim, epochs in ours])
+        history.add(session, ours)
+    return {claim.job for claim, _ in ours}
 
 
-def finish(session: Session, claim: Claim, result: TrainResult) -> bool:
-    """running → succeeded, with score, history and best model, all or nothing; False when the claim is lost."""
-    values = {
-        "state": JobState.SUCCEEDED,
-        "finished_at": now(),
+def finish(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -> set[int]:
+    """running → succeeded, each with score, history and best model, all or nothing.
+
+    Returns:
+        The jobs whose claim held; the others are as they were.
+    """
+    held = _lock_held(session, [claim for claim, _ in ended])
+    ours = [(claim, result) for claim, result in ended if _key(claim) in held]
+    if ours:
+        _change_held(session, _FINISH, [_fenced(claim) | _outcome(claim, result) for claim, result in ours])
+        session.connection().execute(_FINISH_ATTEMPT, [_tried(claim, result) for claim, result in ours])
+        history.replace(session, [(claim, result.history) for claim, result in ours])
+        _keep_models(session, ours)
+    return {claim.job for claim, _ in ours}
+
+
+def _lock_held(session: Session, claims: Sequence[Claim]) -> set[tuple[int, str, int]]:
+    """Which of these claims hold. Their rows stay locked, lowest id first, so that nobody waits in a circle."""
+    rows = select(JOBS.c.id, JOBS.c.worker, JOBS.c.attempt).where(JOBS.c.id.in_([claim.job for claim in claims]))
+    locked = rows.where(JOBS.c.state == literal(JobState.RUNNING)).order_by(JOBS.c.id).with_for_update()
+    return {(row.id, row.worker, row.attempt) for row in session.connection().execute(locked)}
+
+
+def _key(claim: Claim) -> tuple[int, str, int]:
+    return claim.job, claim.worker, claim.attempt
+
+
+def _fenced(claim: Claim) -> dict[str, Any]:
+    """Values of `_FENCE`."""
+    return {"by_job": claim.job, "by_worker": claim.worker, "by_attempt": claim.attempt}
+
+
+def _change_held(session: Session, move: Update, values: list[dict[str, Any]]) -> None:
+    changed = session.connection().execute(move, values).rowcount
+    assert changed == len(values), "their rows are locked, and were found held"
+
+
+def _outcome(claim: Claim, result: TrainResult) -> dict[str, Any]:
+    return {
         "epoch": result.epochs,
         "score": finite_or_none(result.score),
         "rank_key": rank_key(result.score, claim.spec.objective.mode),
@@ -155,27 +162,30 @@ def finish(session: Session, claim: Claim, result: TrainResult) -> bool:
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,
         "seconds": result.seconds,
-        "reason": null(),
-        "error": null(),
     }
-    if not execute_update(session, update(Job).where(_held(claim)).values(RELEASED | values)):
-        return False
-    _end_attempt(session, claim, JobState.SUCCEEDED, resumed_from=result.resumed_from, environment=result.environment)
-    history.replace(session, claim.job, claim.attempt, result.history)
-    if result.best is not None:
-        best = result.best
-        session.merge(
-            Model(
-                job_id=claim.job,
-                attempt=claim.attempt,
-                sha256=best.sha256,
-                size=best.size,
-                content=best.content,
-                path=best.path,
-                samples=result.samples or None,
-            )
-        )
-    return True
+
+
+def _tried(claim: Claim, result: TrainResult) -> dict[str, Any]:
+    facts = {"resumed_from": result.resumed_from, "environment": result.environment}
+    return {"by_job": claim.job, "by_attempt": claim.attempt, **facts}
+
+
+def _keep_models(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -> None:
+    kept = [
+        {
+            "job_id": claim.job,
+            "attempt": claim.attempt,
+            "sha256": result.best.sha256,
+            "size": result.best.size,
+            "content": result.best.content,
+            "path": result.best.path,
+            "samples": result.samples or None,
+        }
+        for claim, result in ended
+        if result.best is not None
+    ]
+    if kept:
+        session.connection().execute(insert(MODELS), kept)
 
 
 def fail(session: Session, claim: Claim, failure: Failure) -> JobState | None:
@@ -244,7 +254,7 @@ def rescue(session: Session, worker: str | None = None) -> int:
         select(Job.id, Job.attempt, Job.worker, Job.failures).where(Job.state == literal(JobState.RUNNING), gone)
     ).all()
     rescued = 0
-    for job, attempt, silent, failures in lost:
+    for job, attempt, silent, failures in sorted(lost):  # lowest id first, as all lock them
         sweep, error = _locked_sweep(session, job), f"worker {silent} went silent"
         failure = Failure(job=job, reason=FailureReason.LOST, error=error)
         _, values = _after_failure(failure, failures, sweep.retries, sweep.state)

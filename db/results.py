@@ -102,7 +102,8 @@ def job_spec(session: Session, job: int) -> JobSpec:
         NotFound: there is no such job.
     """
     row, sweep = _found(session, job)
-    return rows.job_spec(sweep, rows.sweep_spec(sweep), job, row.params, row.seed)
+    spec = rows.sweep_spec(session, sweep.id, sweep.uid)
+    return rows.job_spec(spec, sweep.id, sweep.uid, job, row.params, row.seed)
 
 
 def best_model(session: Session, job: int) -> BestModel:

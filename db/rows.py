@@ -6,13 +6,20 @@ import sys
 from typing import Any, cast
 
 from pydantic import TypeAdapter
-from sqlalchemy import CursorResult, Delete, Update
+from sqlalchemy import CursorResult, Delete, Table, Update, select
 from sqlalchemy.orm import Session
 
-from db.models import Sweep
+from db.models import Base, Sweep
 from jobs.spec import JobSpec, Json, SweepSpec
 
 _SPEC = TypeAdapter(SweepSpec)
+_KEPT = 256  # specs that a process remembers
+_specs: dict[str, SweepSpec] = {}  # by the sweep's uid; a spec never changes
+
+
+def table(model: type[Base]) -> Table:
+    """The model's table, for statements without the ORM, which costs more than the database does."""
+    return cast(Table, model.__table__)
 
 
 def execute_update(session: Session, statement: Update | Delete) -> int:
@@ -38,17 +45,23 @@ def spec_as_json(spec: SweepSpec) -> Json:
     return dataclasses.asdict(spec)
 
 
-def sweep_spec(sweep: Sweep) -> SweepSpec:
-    """The spec of a stored sweep."""
-    return _SPEC.validate_python(sweep.spec)
+def sweep_spec(session: Session, sweep: int, uid: str) -> SweepSpec:
+    """The spec of a stored sweep, read once."""
+    spec = _specs.get(uid)
+    if spec is None:
+        spec = _SPEC.validate_python(session.scalars(select(Sweep.spec).where(Sweep.id == sweep)).one())
+        if len(_specs) >= _KEPT:
+            _specs.clear()
+        _specs[uid] = spec
+    return spec
 
 
-def job_spec(sweep: Sweep, spec: SweepSpec, job: int, params: Json, seed: int) -> JobSpec:
+def job_spec(spec: SweepSpec, sweep: int, uid: str, job: int, params: Json, seed: int) -> JobSpec:
     """What a trainer needs to know of a job: its row's own values over those of its sweep."""
     return JobSpec(
         job=job,
-        sweep=sweep.id,
-        sweep_uid=sweep.uid,
+        sweep=sweep,
+        sweep_uid=uid,
         task=spec.task,
         params={**spec.fixed, **params},
         seed=seed,

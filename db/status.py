@@ -78,7 +78,7 @@ def failed_jobs(session: Session, sweep: int, *, limit: int = 10) -> list[Failed
     query = (
         select(Job.id, Job.seed, Job.params, Job.reason, Job.error)
         .where(Job.sweep_id == sweep, Job.state == JobState.FAILED)
-        .order_by(Job.id)
+        .order_by(Job.pack, Job.id)  # as the index has them
         .limit(limit)
     )
     return [

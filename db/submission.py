@@ -1,7 +1,8 @@
 """How a sweep comes in: in chunks, under a sweep that opens when the last one is in."""
 
+import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import delete, func, insert, select, update
@@ -9,11 +10,13 @@ from sqlalchemy.orm import Session
 
 from db.clock import now
 from db.models import Job, Sweep
-from db.rows import execute_update, spec_as_json
+from db.rows import execute_update, spec_as_json, table
 from db.session import Database
 from jobs.errors import DatabaseError
 from jobs.spec import Json, SweepSpec
 from jobs.states import JobState, SweepState
+
+JOBS = table(Job)
 
 ABANDONED_SECONDS = 120.0  # a submitter that stored nothing for so long is dead
 DELETED_AT_ONCE = 5_000  # rows; a longer transaction would hold claims up
@@ -42,8 +45,13 @@ def add_sweep(session: Session, spec: SweepSpec, spec_hash: str, total: int) -> 
     return sweep.id
 
 
-def add_jobs(session: Session, sweep: int, rows: Sequence[tuple[int, int, Json]]) -> None:
+def add_jobs(
+    session: Session, sweep: int, rows: Sequence[tuple[int, int, Json]], packs: Iterable[int] = itertools.repeat(0)
+) -> None:
     """Add jobs, given as (cell, seed, params), to a sweep that is being submitted.
+
+    Args:
+        packs: the pack number of each job.
 
     Raises:
         DatabaseError: the sweep is no longer being submitted, or has this cell and seed already.
@@ -56,8 +64,12 @@ def add_jobs(session: Session, sweep: int, rows: Sequence[tuple[int, int, Json]]
         raise DatabaseError(f"sweep {sweep} is no longer being submitted")
     same = {"sweep_id": sweep, "task": touched.task, "metric": touched.metric, "state": JobState.READY}
     same |= {"attempt": 0, "failures": 0, "epoch": 0}
-    session.execute(
-        insert(Job), [{"cell": cell, "seed": seed, "params": params, **same} for cell, seed, params in rows]
+    session.connection().execute(
+        insert(JOBS),
+        [
+            {"cell": cell, "seed": seed, "params": params, "pack": pack, **same}
+            for (cell, seed, params), pack in zip(rows, packs, strict=False)
+        ],
     )
 
 

@@ -51,6 +51,12 @@ def idle_slots(session: Session, alive_seconds: float = ALIVE_SECONDS) -> dict[s
     return {queue: int(idle) for queue, idle in session.execute(query)}
 
 
+def count_slots(session: Session, queue: str, alive_seconds: float = ALIVE_SECONDS) -> int:
+    """Slots of a queue's living workers."""
+    living = (Worker.queue == queue, Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
+    return session.scalar(select(func.sum(Worker.slots)).where(*living)) or 0
+
+
 def forget_old(session: Session) -> int:
     """Remove workers that stopped or went silent long ago; their number."""
     return execute_update(session, delete(Worker).where(Worker.heartbeat_at < now(-KEPT_SECONDS)))

@@ -177,7 +177,7 @@ def compare(
     if tolerance is None:
         exact = result.environment["device"] == "cpu" and not {one.name for one in environment} & set(EXACT_ON)
         tolerance = 0.0 if exact else LOOSE
-    first = next(_epochs_that_differ(details.history, result.history), None)
+    first = next(_epochs_that_differ(details.history, result.history.epochs()), None)
     numbers = _that_differ(None, details.metrics, result.metrics)
     off = _weights_off(details, result, content)
     texts = _texts(details.samples) == _texts(result.samples)
@@ -198,9 +198,9 @@ def compare(
     )
 
 
-def _epochs_that_differ(recorded: list[Json], repeated: list[EpochReport]) -> Iterator[Difference]:
+def _epochs_that_differ(recorded: list[Json], repeated: list[dict[str, float]]) -> Iterator[Difference]:
     for number, (before, now) in enumerate(zip_longest(recorded, repeated), start=1):
-        yield from _that_differ(number, before or {}, {} if now is None else now.metrics)
+        yield from _that_differ(number, before or {}, now or {})
 
 
 def _that_differ(epoch: int | None, recorded: Numbers, repeated: Numbers) -> list[Difference]:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from jobs import artifact, environment
 from jobs.errors import InputError
 from jobs.generation import Generation
+from jobs.history import History
 from jobs.pack import Pack
 from jobs.row import Row
 from jobs.spec import Answer, Assignment, Failure, Json, Outcome, Stopped, TrainResult
@@ -56,7 +57,7 @@ def result(pack: Pack, place: int, test: dict[str, float], store: Store, small_m
         best_epoch=best.epoch,
         epochs=row.epoch,
         seconds=sum(entry.seconds for entry in row.history),
-        history=row.history,
+        history=History.of(row.history),
         environment={**environment.record(pack.device), **row.facts(), "mode": pack.mode, "pack": row.together},
         best=artifact.keep(content, store, _path(row.assignment), small_model_bytes),
         samples=row.write(),
@@ -77,7 +78,7 @@ def written(generation: Generation, store: Store, small_model_bytes: int) -> Tra
         best_epoch=1,
         epochs=1,
         seconds=generation.history[0].seconds,
-        history=generation.history,
+        history=History.of(generation.history),
         environment={**environment.record(generation.device), **facts},
         best=artifact.keep(content, store, _path(generation.assignment), small_model_bytes),
         samples=generation.samples,

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
+from jobs.history import History
 from jobs.states import FailureReason
 
 Json = dict[str, Any]
@@ -88,7 +89,7 @@ class TrainResult:
     best_epoch: int
     epochs: int  # epochs trained, at most those of the spec
     seconds: float  # training time over all attempts
-    history: list[EpochReport]  # every epoch, also those of earlier attempts
+    history: History  # every epoch, also those of earlier attempts
     environment: Json = field(default_factory=dict)  # device, versions, data fingerprint, …
     best: BestModel | None = None
     samples: list[Json] = field(default_factory=list)  # texts that a language model wrote, with their prompts

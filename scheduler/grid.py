@@ -3,13 +3,18 @@
 The order is fixed: cell 0, 1, 2, … are `itertools.product` over the grid's parameters in the order of the file, the
 last one changing fastest; or the listed cells in their order. Each cell has its seeds one after the other. A stored
 sweep has its cells' numbers in its jobs: JSON in a database may lose the order of parameters.
+
+Jobs whose cells differ only in rowwise parameters, and in the seed, have the same pack number: they may train together.
+Packs are numbered from 0 in the order in which they come up.
 """
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from jobs import catalogue
 from jobs.spec import Json, SweepSpec
 
 
@@ -36,3 +41,28 @@ def jobs(spec: SweepSpec) -> Iterator[tuple[int, int, Json]]:
     for cell, params in expand(spec):
         for seed in spec.seeds:
             yield cell, seed, params
+
+
+def packs(spec: SweepSpec) -> Iterator[int]:
+    """The pack number of each job, in the order of `jobs`."""
+    task = catalogue.get(spec.task)
+    rowwise = task.rowwise if task else frozenset[str]()
+    for number in _listed_packs(spec, rowwise) if spec.cells else _grid_packs(spec, rowwise):
+        yield from itertools.repeat(number, len(spec.seeds))
+
+
+def _grid_packs(spec: SweepSpec, rowwise: frozenset[str]) -> Iterator[int]:
+    """Of each cell: the place of its other values among all their combinations, the last parameter changing fastest."""
+    parts: list[Sequence[int]] = []
+    weight = 1
+    for name, values in reversed(spec.grid.items()):
+        parts.append([0] * len(values) if name in rowwise else range(0, weight * len(values), weight))
+        weight *= 1 if name in rowwise else len(values)
+    return map(sum, itertools.product(*reversed(parts)))
+
+
+def _listed_packs(spec: SweepSpec, rowwise: frozenset[str]) -> Iterator[int]:
+    numbers: dict[str, int] = {}
+    for cell in spec.cells:
+        shape = {name: value for name, value in (spec.fixed | cell).items() if name not in rowwise}
+        yield numbers.setdefault(json.dumps(shape, sort_keys=True), len(numbers))

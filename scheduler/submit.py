@@ -65,11 +65,11 @@ def submit(
 def _store_jobs(
     database: Database, sweep: int, spec: SweepSpec, total: int, progress: Callable[[int, int], None] | None
 ) -> None:
-    rows, done = grid.jobs(spec), 0
+    rows, packs, done = grid.jobs(spec), grid.packs(spec), 0
     while chunk := list(itertools.islice(rows, CHUNK)):
         started = time.monotonic()
         with database.writing() as session:
-            submission.add_jobs(session, sweep, chunk)
+            submission.add_jobs(session, sweep, chunk, itertools.islice(packs, len(chunk)))
         done += len(chunk)
         if database.dialect == "sqlite" and done < total:
             time.sleep(PAUSE * (time.monotonic() - started))

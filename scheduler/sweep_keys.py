@@ -54,6 +54,7 @@ class SweepKeys(_Keys):
     resources: ResourceKeys = ResourceKeys()
     queue: Queue | None = None  # None: by the resources
     time_limit: float | None = Field(None, gt=0)
+    pack: Any = "auto"
 
 
 def is_name(text: str | None) -> bool:

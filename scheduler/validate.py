@@ -19,6 +19,7 @@ from scheduler.wording import explain, field_schema, given, listed, narrow, refu
 
 MAX_SEEDS = 10_000
 JOBS_PER_CELL = 10  # a sweep has at most so many jobs for each cell that it may have
+MAX_PACK = 65_536  # jobs trained together
 MAX_SEED = 2**32 - 1  # what NumPy's and scikit-learn's generators take
 
 
@@ -40,6 +41,7 @@ def validate(data: Json, problems: Problems, default_name: str | None, max_cells
         task = replace(task, metrics=prepared.metrics, objective=prepared.objective or task.objective)
     objective = _objective(keys.objective, task, problems)
     stopping = _early_stopping(keys.early_stopping, task, problems)
+    pack = _pack(keys.pack, task, problems)
     _refuse_epochs(keys, task, problems)
     _check_size(grid, cells, seeds, max_cells, problems)
     problems.raise_if_any()
@@ -59,6 +61,7 @@ def validate(data: Json, problems: Problems, default_name: str | None, max_cells
         priority=keys.priority,
         queue=keys.queue or ("gpu" if keys.resources.gpu else "cpu"),
         time_limit=keys.time_limit,
+        pack=pack,
     )
 
 
@@ -186,6 +189,19 @@ def _seeds(given_seeds: Any, problems: Problems) -> list[int]:
         else:
             first[seed] = path
     return list(first)
+
+
+def _pack(given_pack: Any, task: Task | None, problems: Problems) -> int:
+    """The most jobs trained together: 0 for as many as pay, 1 where nothing is trained."""
+    sizes = {"auto": 0, "off": 1}
+    number = isinstance(given_pack, int) and not isinstance(given_pack, bool) and 1 <= given_pack <= MAX_PACK
+    if not number and given_pack not in ("auto", "off"):
+        allowed = f"off, auto or a whole number from 1 to {MAX_PACK:,}"
+        problems.add(("pack",), f"was given {given(given_pack)}; allowed is {allowed}")
+        return 0
+    if task is not None and not task.rowwise:
+        return 1
+    return given_pack if number else sizes[given_pack]
 
 
 def _objective(keys: ObjectiveKeys | None, task: Task | None, problems: Problems) -> Objective | None:

@@ -26,5 +26,5 @@ def trained(yard: Yard, **keys: Any) -> Job:
     (result,) = train([assignment], store=store, options=Options(device="cpu"), report=lambda report: Answer.GO_ON)
     assert isinstance(result, TrainResult), result
     with yard.database.writing() as session:
-        assert queue.finish(session, claim, result)
+        assert queue.finish(session, [(claim, result)])
     return yard.job(claim.job)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from jobs.errors import InputError
 from jobs.own import OwnTask
-from jobs.params import Params
+from jobs.params import Params, TrainingParams
 from jobs.spec import Json, Objective
 
 HIGHER_IS_BETTER = frozenset(
@@ -37,6 +37,11 @@ class Task:
     modes: Mapping[str, str] = field(default_factory=dict, hash=False)  # "max" or "min" of metrics that are its own
     own: OwnTask | None = None  # the user's code, in place of `module`
     source: str = "gridyard"  # where it comes from
+
+    @property
+    def rowwise(self) -> frozenset[str]:
+        """Parameters in which jobs that train together may differ; none where nothing is trained."""
+        return self.params.rowwise if issubclass(self.params, TrainingParams) else frozenset()
 
     @property
     def validation_metrics(self) -> list[str]:

@@ -1,6 +1,6 @@
 """What tests of the database need: sweeps of a given size, and the columns of a job."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from db import submission
 from db.clock import now
 from db.models import Job
 from db.session import Database
+from jobs.history import History
 from jobs.spec import EpochReport, Objective, SweepSpec, TrainResult
 
 AddSweep = Callable[..., int]
@@ -20,7 +21,7 @@ Row = Callable[[int], dict[str, Any]]
 def add_sweep(database: Database) -> AddSweep:
     """Add an open sweep of some cells; its id."""
 
-    def add(cells: int = 1, *, opened: bool = True, **changes: Any) -> int:
+    def add(cells: int = 1, *, opened: bool = True, packs: Sequence[int] = (), **changes: Any) -> int:
         spec = SweepSpec(
             **{
                 "name": "tests",
@@ -34,7 +35,7 @@ def add_sweep(database: Database) -> AddSweep:
         rows = [(cell, seed, {"lr": 0.1 + cell}) for cell in range(cells) for seed in spec.seeds]
         with database.writing() as session:
             sweep = submission.add_sweep(session, spec, spec_hash="tests", total=len(rows))
-            submission.add_jobs(session, sweep, rows)
+            submission.add_jobs(session, sweep, rows, packs or [0] * len(rows))
             if opened:
                 assert submission.open_sweep(session, sweep)
         return sweep
@@ -80,7 +81,7 @@ def result() -> Callable[..., TrainResult]:
             best_epoch=2,
             epochs=2,
             seconds=1.0,
-            history=history,
+            history=History.of(history),
             environment={"device": "cpu"},
         )
 

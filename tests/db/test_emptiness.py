@@ -23,7 +23,7 @@ def sweep(database: Database, add_sweep: Callable[..., int], result: Callable[..
     sweep = add_sweep(2, **SPEC)
     with database.writing() as session:
         (claim,) = queue.claim(session, "cpu", "worker", 20)
-        assert queue.finish(session, claim, result(claim.job))
+        assert queue.finish(session, [(claim, result(claim.job))])
     return sweep
 
 
@@ -53,7 +53,7 @@ def test_a_listed_cell_without_a_parameter_has_the_fixed_value_of_it(
     spec = {"cells": [{"lr": 0.1}, {"batch_size": 8}], "fixed": {"batch_size": 16}}
     with database.writing() as session:
         (claim,) = queue.claim(session, "cpu", "worker", 20)
-        assert queue.finish(session, claim, result(claim.job))
+        assert queue.finish(session, [(claim, result(claim.job))])
         session.execute(update(Sweep).where(Sweep.id == sweep).values(spec=spec))
     with database.reading() as session:
         told = emptiness.why_empty(session, sweep=sweep, where={"batch_size": 32})

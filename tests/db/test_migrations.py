@@ -1,17 +1,26 @@
 """The migrations, and the tables that the models describe, are the same."""
 
+import json
 import threading
 from collections.abc import Iterator
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import select, text
 
-from db import migrate
-from db.models import Base
+from db import history, migrate
+from db.models import Base, History
 from db.session import Database
 from jobs.errors import DatabaseOutdated
+
+# Rows as version 0002 had them.
+OLD_SWEEP = """INSERT INTO sweeps (id, uid, name, task, state, queue, priority, spec, spec_hash, metric, mode, retries,
+    total, created_at, touched_at) VALUES (1, 'u', 'n', 'iris', 'open', 'cpu', 0, '{}', 'h', 'val_loss', 'min', 2, 1,
+    '2026-01-01 00:00:00', '2026-01-01 00:00:00')"""
+OLD_JOB = """INSERT INTO jobs (id, sweep_id, cell, seed, params, task, metric, state, attempt, failures, epoch)
+    VALUES (1, 1, 0, 0, '{}', 'iris', 'val_loss', 'ready', 0, 0, 0)"""
 
 
 @pytest.fixture
@@ -26,6 +35,32 @@ def test_the_migrations_make_the_tables_that_the_models_describe(empty: Database
     with empty.reading() as session:
         differences = compare_metadata(MigrationContext.configure(session.connection()), Base.metadata)
     assert differences == []
+
+
+def test_histories_of_an_older_version_come_through_and_back(empty: Database) -> None:
+    config = migrate._config()
+    with empty.writing() as session:
+        config.attributes["connection"] = session.connection()
+        command.upgrade(config, "0002")
+        session.execute(text(OLD_SWEEP))
+        session.execute(text(OLD_JOB))
+        columns = {"val_loss": [0.5, None, 1 / 3], "epoch": [1, 2, 3], "seconds": [0.1, 0.2, 0.3]}
+        for job, first in ((1, 1), (1, 4)):
+            values = {"job": job, "first": first, "last": first + 2, "columns": json.dumps(columns)}
+            session.execute(text("INSERT INTO histories VALUES (:job, 1, :first, :last, :columns)"), values)
+        command.upgrade(config, "head")
+        rows = session.scalars(select(History).order_by(History.first_epoch)).all()
+        assert [(row.first_epoch, row.names) for row in rows] == [
+            (first, ["epoch", "seconds", "val_loss"]) for first in (1, 4)
+        ]
+        assert history.epochs(session, 1)[:3] == [
+            {"epoch": epoch, "seconds": epoch / 10, "val_loss": loss}
+            for epoch, loss in ((1, 0.5), (2, None), (3, 1 / 3))
+        ]
+        assert session.scalar(text("SELECT pack FROM jobs")) == 0
+        command.downgrade(config, "0002")
+        found = session.scalars(text("SELECT columns FROM histories")).all()
+        assert [json.loads(one) if isinstance(one, str) else one for one in found] == [columns, columns]
 
 
 def test_the_newest_migration_is_the_one_the_code_asks_for() -> None:

@@ -30,7 +30,7 @@ def claim_one(database: Database, worker: str = "w1", queue_name: str = "cpu") -
 
 def claim(database: Database, worker: str = "w1", queue_name: str = "cpu", limit: int = 1) -> list[Claim]:
     with database.writing() as session:
-        return queue.claim(session, queue_name, worker, LEASE, limit)
+        return queue.claim(session, queue_name, worker, LEASE, limit=limit)
 
 
 def write(database: Database, function: Callable[..., Any], *args: Any) -> Any:
@@ -111,8 +111,8 @@ class TestEnds:
     ) -> None:
         add_sweep()
         claimed = claim_one(database)
-        assert write(database, queue.finish, claimed, result(claimed.job, 0.8)) is True
-        assert write(database, queue.finish, claimed, result(claimed.job, 0.1)) is False
+        assert write(database, queue.finish, [(claimed, result(claimed.job, 0.8))]) == {claimed.job}
+        assert write(database, queue.finish, [(claimed, result(claimed.job, 0.1))]) == set()
         job = row(claimed.job)
         assert (job["state"], job["score"], job["rank_key"], job["worker"]) == (JobState.SUCCEEDED, 0.8, -0.8, None)
         assert job["finished_at"] is not None
@@ -126,7 +126,7 @@ class TestEnds:
     ) -> None:
         add_sweep()
         claimed = claim_one(database)
-        assert write(database, queue.finish, claimed, result(claimed.job, score))
+        assert write(database, queue.finish, [(claimed, result(claimed.job, score))])
         job = row(claimed.job)
         assert (job["score"], job["metrics"]) == (None, {"val_accuracy": None})
         assert job["rank_key"] > 1e308
@@ -139,7 +139,7 @@ class TestEnds:
         best = BestModel(sha256="ab", size=3, content=b"\x00\x01\x02")
         finished = result(claimed.job)
         with database.writing() as session:
-            queue.finish(session, claimed, TrainResult(**{**vars(finished), "best": best}))
+            queue.finish(session, [(claimed, TrainResult(**{**vars(finished), "best": best}))])
         with database.reading() as session:
             model = session.scalars(select(Model)).one()
             assert (model.job_id, model.content, model.path) == (claimed.job, b"\x00\x01\x02", None)
@@ -197,7 +197,7 @@ class TestEnds:
         claimed = claim_one(database)
         reports = [EpochReport(job=claimed.job, epoch=1, metrics={"val_loss": float("inf")}, seconds=0.1)]
         for _ in range(2):  # the second time as after a commit whose answer was lost
-            assert write(database, queue.record_epochs, claimed, reports)
+            assert write(database, queue.record_epochs, [(claimed, reports)]) == {claimed.job}
         with database.reading() as session:
             assert history.epochs(session, claimed.job) == [{"epoch": 1, "seconds": 0.1, "val_loss": None}]
         assert row(claimed.job)["epoch"] == 1
@@ -211,7 +211,7 @@ class TestEnds:
             claimed = claim_one(database)
             for epoch in epochs:
                 report = EpochReport(job=claimed.job, epoch=epoch, metrics={"val_loss": loss}, seconds=0.1)
-                write(database, queue.record_epochs, claimed, [report])
+                write(database, queue.record_epochs, [(claimed, [report])])
             write(database, queue.release, claimed)
 
         train([1, 2, 3, 4], loss=0.5)
@@ -237,10 +237,10 @@ class TestFence:
     def test_it_can_change_nothing(self, database: Database, zombie: Claim, row: Row, result: Result) -> None:
         before = row(zombie.job)
         report = [EpochReport(job=zombie.job, epoch=9, metrics={}, seconds=1.0)]
-        assert write(database, queue.finish, zombie, result(zombie.job)) is False
+        assert write(database, queue.finish, [(zombie, result(zombie.job))]) == set()
         assert write(database, queue.fail, zombie, failure(zombie.job)) is None
         assert write(database, queue.release, zombie) is None
-        assert write(database, queue.record_epochs, zombie, report) is False
+        assert write(database, queue.record_epochs, [(zombie, report)]) == set()
         assert row(zombie.job) == before
         with database.reading() as session:
             assert history.epochs(session, zombie.job) == []
@@ -340,7 +340,7 @@ class TestSteering:
     ) -> None:
         sweep = add_sweep()
         done = claim_one(database)
-        write(database, queue.finish, done, result(done.job))
+        write(database, queue.finish, [(done, result(done.job))])
         write(database, queue.close_finished)
         assert write(database, queue.resume_sweep, sweep) == 0
         assert write(database, queue.retry_sweep, sweep) == 0
@@ -350,7 +350,7 @@ class TestSteering:
     def test_a_resumed_sweep_carries_on(self, database: Database, add_sweep: AddSweep, result: Result) -> None:
         sweep = add_sweep(3)
         done = claim_one(database)
-        write(database, queue.finish, done, result(done.job))
+        write(database, queue.finish, [(done, result(done.job))])
         write(database, queue.cancel_sweep, sweep)
         assert write(database, queue.resume_sweep, sweep) == 2
         assert len(claim(database, limit=9)) == 2
@@ -360,7 +360,7 @@ class TestSteering:
     ) -> None:
         sweep = add_sweep(2, retries=0)
         done, failed = claim_one(database), claim_one(database)
-        write(database, queue.finish, done, result(done.job))
+        write(database, queue.finish, [(done, result(done.job))])
         write(database, queue.fail, failed, failure(failed.job))
         assert write(database, queue.close_finished) == 1
         assert write(database, queue.retry_sweep, sweep) == 1
@@ -380,9 +380,9 @@ class TestSteering:
     ) -> None:
         sweep = add_sweep(2)
         first, second = claim_one(database), claim_one(database)
-        write(database, queue.finish, first, result(first.job))
+        write(database, queue.finish, [(first, result(first.job))])
         assert write(database, queue.close_finished) == 0
-        write(database, queue.finish, second, result(second.job))
+        write(database, queue.finish, [(second, result(second.job))])
         assert write(database, queue.close_finished) == 1
         with database.reading() as session:
             found = session.get_one(Sweep, sweep)

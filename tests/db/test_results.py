@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from db import queue, results, submission
 from db.session import Database
 from jobs.errors import NotFound
+from jobs.history import History
 from jobs.spec import BestModel, Claim, EpochReport, Failure, Objective, SweepSpec, TrainResult
 from jobs.states import FailureReason
 
@@ -46,12 +47,12 @@ def finish(session: Session, claim: Claim, best: BestModel | None) -> None:
         best_epoch=2,
         epochs=2,
         seconds=1.0,
-        history=[report(claim, 1, 0.5), report(claim, 2, math.nan)],
+        history=History.of([report(claim, 1, 0.5), report(claim, 2, math.nan)]),
         environment={"device": "cpu"},
         best=best,
         resumed_from=1,
     )
-    assert queue.finish(session, claim, result)
+    assert queue.finish(session, [(claim, result)])
 
 
 def test_the_details_of_a_job_tell_its_whole_story(database: Database) -> None:

@@ -9,6 +9,7 @@ from db.clock import now
 from db.models import Worker
 from db.session import Database
 from jobs.errors import NotFound
+from jobs.history import History
 from jobs.spec import Claim, Failure, Objective, SweepSpec, TrainResult
 from jobs.states import FailureReason, JobState
 
@@ -25,8 +26,8 @@ def add_sweep(session: Session, jobs: int) -> int:
 
 
 def succeed(session: Session, claim: Claim, score: float) -> None:
-    result = TrainResult(job=claim.job, score=score, metrics={}, best_epoch=1, epochs=5, seconds=1.0, history=[])
-    assert queue.finish(session, claim, result)
+    facts = {"metrics": {}, "best_epoch": 1, "epochs": 5, "seconds": 1.0, "history": History.of([])}
+    assert queue.finish(session, [(claim, TrainResult(job=claim.job, score=score, **facts))])
 
 
 def test_a_status_counts_every_state_and_knows_the_best_job(database: Database) -> None:

@@ -21,7 +21,7 @@ def ranked(database: Database, add_sweep: AddSweep, result: Callable[..., TrainR
     sweep = add_sweep(2, task="growers", fixed=FIXED, grid={"lr": [0.1, 1.1]}, objective=objective)
     with database.writing() as session:
         (claim,) = queue.claim(session, "cpu", "worker", 60.0)
-        assert queue.finish(session, claim, result(claim.job, score=0.9))
+        assert queue.finish(session, [(claim, result(claim.job, score=0.9))])
     return sweep
 
 

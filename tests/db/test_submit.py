@@ -48,15 +48,18 @@ def test_a_submitted_sweep_is_open_and_has_each_cell_with_each_seed_in_order(dat
     assert rows == list(grid.jobs(spec))
 
 
-def test_jobs_are_claimed_in_the_order_of_the_grid_with_all_their_parameters(database: Database) -> None:
+def test_jobs_are_claimed_pack_by_pack_in_the_order_of_the_grid_with_all_their_parameters(database: Database) -> None:
     spec = small(fixed={"optimizer": "sgd"})
     submit(database, spec)
     with database.writing() as session:
-        claims = queue.claim(session, "cpu", "me", lease_seconds=60, limit=8)
-    assert [(claim.spec.seed, claim.spec.params) for claim in claims] == [
-        (seed, spec.fixed | params) for _, seed, params in grid.jobs(spec)
-    ]
-    assert claims[0].spec.params["optimizer"] == "sgd"
+        packs = [queue.claim(session, "cpu", "me", lease_seconds=60, limit=8) for _ in range(2)]
+    jobs = [(seed, spec.fixed | params) for _, seed, params in grid.jobs(spec)]
+    for number, (claims, hidden) in enumerate(zip(packs, ([8], [4]), strict=True)):
+        assert [(claim.spec.seed, claim.spec.params) for claim in claims] == [
+            (seed, params) for seed, params in jobs if params["hidden"] == hidden
+        ]
+        assert {claim.pack for claim in claims} == {number}
+    assert packs[0][0].spec.params["optimizer"] == "sgd"
 
 
 def test_progress_tells_each_chunk(database: Database) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from jobs import checkpoint
 from jobs.errors import CheckpointDamaged
+from jobs.history import History
 from jobs.row import Row
 from jobs.spec import Answer, EarlyStopping, EpochReport, JobSpec, Objective, Outcome, Stopped, TrainResult
 from jobs.store import Store
@@ -36,8 +37,17 @@ class Killed(BaseException):
 def numbers(result: Outcome) -> TrainResult:
     """A result without what may differ: seconds, and whether it was interrupted."""
     assert isinstance(result, TrainResult), result
-    history = [replace(report, seconds=0.0) for report in result.history]
+    history = History.of([replace(report, seconds=0.0) for report in reports(result.history)])
     return replace(result, history=history, seconds=0.0, resumed_from=0)
+
+
+def reports(history: History) -> list[EpochReport]:
+    """Those that the history was made of."""
+    found = []
+    for epoch in history.epochs():
+        number, seconds = int(epoch.pop("epoch")), epoch.pop("seconds")
+        found.append(EpochReport(job=1, epoch=number, metrics=epoch, seconds=seconds))
+    return found
 
 
 def hard_spec(make_spec: MakeSpec, **given: Any) -> JobSpec:
@@ -152,7 +162,7 @@ class TestLongHistory:
         pack = alone(row)
         pack.advance()
         row.state = pack.state(0)
-        (first,) = result.history
+        (first,) = reports(result.history)
         row.history = [replace(first, epoch=epoch, seconds=1 / epoch) for epoch in range(1, self.EPOCHS + 1)]
         odd = {"train_loss": math.nan, "val_loss": math.inf, "val_accuracy": -math.inf, "lr": 5e-324}
         row.history[1234] = replace(row.history[1234], metrics=first.metrics | odd)

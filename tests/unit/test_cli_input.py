@@ -13,6 +13,7 @@ from gridyard import cli, connect
 from gridyard.cli import common, here
 from jobs import data
 from jobs.errors import DataMissing
+from jobs.history import History
 from jobs.settings import Settings
 from jobs.spec import Failure, TrainResult
 from jobs.states import FailureReason
@@ -167,8 +168,9 @@ def test_a_table_ends_after_ten_rows_and_what_programs_read_does_not(
     gridyard(["submit", "grid.yaml"], monkeypatch)
     with closing(Database("sqlite:///.gridyard/gridyard.db")) as database, database.writing() as session:
         for claim in queue.claim(session, "cpu", "worker", 20, limit=12):
-            facts = {"score": 0.9, "metrics": {}, "best_epoch": 1, "epochs": 1, "seconds": 1.0, "history": []}
-            assert queue.finish(session, claim, TrainResult(job=claim.job, **facts))
+            facts = {"score": 0.9, "metrics": {}, "best_epoch": 1, "epochs": 1, "seconds": 1.0}
+            result = TrainResult(job=claim.job, history=History.of([]), **facts)
+            assert queue.finish(session, [(claim, result)])
     capfd.readouterr()
 
     def lines(*words: str) -> int:

@@ -16,10 +16,12 @@ from jobs.built import batch_sizes
 from jobs.ends import guarded
 from jobs.engine import Options, check, train
 from jobs.errors import SettingsError, StoreError
+from jobs.history import History
 from jobs.randomness import Purpose, drawn_from, order
 from jobs.spec import Answer, Assignment, EarlyStopping, EpochReport, Failure, JobSpec, Outcome, Stopped, TrainResult
 from jobs.states import FailureReason
 from jobs.store import Store
+from tests.histories import without_seconds
 from tests.training import alone, answering, go_on, row_of
 
 MakeSpec = Callable[..., JobSpec]
@@ -32,10 +34,6 @@ OPTIMIZERS = {
     "rmsprop": lambda weights, lr: optim.RMSprop(weights, lr, momentum=0.9, weight_decay=0.01),
 }
 EPOCHS, LR = 4, 0.003
-
-
-def without_seconds(history: list[EpochReport]) -> list[EpochReport]:
-    return [replace(report, seconds=0.0) for report in history]
 
 
 def plain_losses(spec: JobSpec, clip_norm: float | None) -> list[float]:
@@ -84,9 +82,7 @@ def test_a_job_trains_as_plain_pytorch_does(
         scheduler={"name": "step", "step_size": 2, "gamma": 0.5},
     )
     result = train_one(spec)
-    assert [report.metrics["val_loss"] for report in result.history] == pytest.approx(
-        plain_losses(spec, clip_norm), rel=1e-5
-    )
+    assert result.history.columns()["val_loss"] == pytest.approx(plain_losses(spec, clip_norm), rel=1e-5)
 
 
 class TestReports:
@@ -100,20 +96,19 @@ class TestReports:
         assert set(reports[0].metrics) == {*names, "lr"}
         assert reports[0].metrics["lr"] == 0.25
         assert all(report.seconds > 0 for report in reports)
-        assert result.history == reports
+        assert result.history == History.of(reports)
 
     def test_the_result_is_that_of_the_best_epoch(self, make_spec: MakeSpec, train_one: TrainOne) -> None:
         result = train_one(make_spec(epochs=20, lr=0.1))
-        best = max(result.history, key=lambda report: (report.metrics["val_accuracy"], -report.metrics["val_loss"]))
-        assert result.best_epoch == best.epoch < 20
-        assert result.score == best.metrics["val_accuracy"]
+        best = max(result.history.epochs(), key=lambda epoch: (epoch["val_accuracy"], -epoch["val_loss"]))
+        assert result.best_epoch == best["epoch"] < 20
+        assert result.score == best["val_accuracy"]
         parts = {name.partition("_")[0] for name in result.metrics}
         assert parts == {"train", "val", "test"}
-        assert {name: result.metrics[name] for name in best.metrics if name != "lr"} == {
-            name: value for name, value in best.metrics.items() if name != "lr"
-        }
+        measured = {name: value for name, value in best.items() if name not in ("epoch", "seconds", "lr")}
+        assert {name: result.metrics[name] for name in measured} == measured
         assert result.epochs == 20
-        assert result.seconds == sum(report.seconds for report in result.history)
+        assert result.seconds == sum(result.history.columns()["seconds"])
 
     def test_train_metrics_are_those_of_the_batches_as_they_were_learned(
         self, make_spec: MakeSpec, train_one: TrainOne
@@ -121,14 +116,14 @@ class TestReports:
         """With one batch an epoch, the loss of an epoch is that of the weights before it."""
         spec = make_spec(epochs=2, batch_size=1000, dropout=0.0)
         before = alone(row_of(spec)).evaluate("train")["loss"].item()
-        assert train_one(spec).history[0].metrics["train_loss"] == pytest.approx(before, rel=1e-5)
+        assert train_one(spec).history.columns()["train_loss"][0] == pytest.approx(before, rel=1e-5)
 
 
 class TestStopping:
     def test_a_job_stops_early_and_keeps_its_best(self, make_spec: MakeSpec, train_one: TrainOne) -> None:
         stopping = EarlyStopping(monitor="val_loss", patience=3)
         result = train_one(make_spec(epochs=200, lr=0.1, early_stopping=stopping))
-        losses = [report.metrics["val_loss"] for report in result.history]
+        losses = result.history.columns()["val_loss"]
         assert result.epochs < 200
         assert result.best_epoch == result.epochs - 3 == losses.index(min(losses)) + 1
         assert result.metrics["val_loss"] == min(losses)
@@ -315,7 +310,7 @@ class TestOneJobIsOneRow:
 
     def test_another_seed_gives_other_numbers(self, make_spec: MakeSpec, train_one: TrainOne) -> None:
         first, second = (train_one(make_spec(seed=seed, split_seed=9)) for seed in (0, 1))
-        assert first.history[0].metrics != second.history[0].metrics
+        assert without_seconds(first.history)[0] != without_seconds(second.history)[0]
 
     def test_nothing_is_written_to_stdout(
         self, make_spec: MakeSpec, train_one: TrainOne, capfd: pytest.CaptureFixture[str]

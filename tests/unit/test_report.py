@@ -16,6 +16,7 @@ from gridyard.report import compare, drawing, facts, look, page, write
 from jobs import scores
 from jobs.engine import Options, train
 from jobs.errors import InputError, NotFound
+from jobs.history import History
 from jobs.spec import Assignment, BestModel, Claim, EpochReport, Failure, Objective, SweepSpec, TrainResult
 from jobs.states import FailureReason
 from jobs.store import Store
@@ -44,7 +45,7 @@ def claimed(yard: Yard) -> Claim:
 
 def finish(yard: Yard, claim: Claim, result: TrainResult) -> None:
     with yard.database.writing() as session:
-        assert queue.finish(session, claim, result)
+        assert queue.finish(session, [(claim, result)])
 
 
 def trained(yard: Yard, store: Store) -> None:
@@ -72,7 +73,7 @@ def wrote(claim: Claim, text: str) -> TrainResult:
         best_epoch=1,
         epochs=1,
         seconds=2.0,
-        history=[EpochReport(job=claim.job, epoch=1, metrics=metrics, seconds=2.0)],
+        history=History.of([EpochReport(job=claim.job, epoch=1, metrics=metrics, seconds=2.0)]),
         best=BestModel(sha256="", size=0, content=b""),
         samples=[{"prompt": HOSTILE, "text": text, "perplexity": 12.0}],
     )
@@ -96,8 +97,8 @@ def yard(home: Path) -> Iterator[Yard]:
     add(yard, "iris", [{}, {}, {}], accuracy, epochs=9)
     running, failed = claimed(yard), claimed(yard)
     with yard.database.writing() as session:
-        queue.record_epochs(session, running, epochs(running.job, 4))
-        queue.record_epochs(session, failed, epochs(failed.job, 2))
+        queue.record_epochs(session, [(running, epochs(running.job, 4))])
+        queue.record_epochs(session, [(failed, epochs(failed.job, 2))])
         failure = Failure(job=failed.job, reason=FailureReason.DIVERGED, error=f"nan {HOSTILE}", again=False, epoch=2)
         queue.fail(session, failed, failure)
     with yard.database.writing() as session:

@@ -39,6 +39,7 @@ retries: 5
 priority: 7
 resources: {gpu: 1}
 time_limit: 60
+pack: off
 """
 TOML = """\
 name = "iris-mlp"
@@ -48,6 +49,7 @@ epochs = 100
 retries = 5
 priority = 7
 time_limit = 60
+pack = "off"
 fixed = {optimizer = "adam", batch_size = 16, scheduler = {name = "step", gamma = 0.25}}
 [grid]
 lr = [3e-3, 0.01, 1]
@@ -75,6 +77,7 @@ DATA: dict[str, Any] = {
     "priority": 7,
     "resources": {"gpu": 1},
     "time_limit": 60,
+    "pack": "off",
 }
 
 
@@ -98,6 +101,7 @@ def test_every_key_of_a_file_is_in_the_spec(tmp_path: Path) -> None:
         priority=7,
         queue="gpu",
         time_limit=60,
+        pack=1,
     )
     assert isinstance(spec.grid["lr"][2], float)  # as the task gets it
 
@@ -116,6 +120,15 @@ def test_fixed_is_complete_but_for_what_the_grid_varies(tmp_path: Path) -> None:
     assert set(spec.fixed) == names - {"lr", "hidden", "dropout"}
     assert spec.fixed["scheduler"] == {"name": "step", "step_size": 30, "gamma": 0.25}
     assert spec.fixed["activation"] == "relu"
+
+
+@pytest.mark.parametrize(("text", "pack"), [("auto", 0), ("off", 1), ("1", 1), ("256", 256)])
+def test_a_pack_is_a_word_or_a_number(tmp_path: Path, text: str, pack: int) -> None:
+    assert read_text(tmp_path, f"task: iris\npack: {text}\n").pack == pack
+
+
+def test_jobs_that_train_nothing_are_never_packed() -> None:
+    assert parse({"task": "kogpt2", "pack": 8}).pack == 1
 
 
 def test_what_is_left_out_gets_the_tasks_defaults() -> None:

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from jobs.errors import InputError
+from jobs.history import History
 from jobs.spec import Answer, BestModel, Claim, EpochReport, JobSpec, Objective, TrainResult
 from workers import devices, wire
 from workers.holdings import Holdings
@@ -22,7 +23,7 @@ class TestWire:
         report = EpochReport(job=1, epoch=1, metrics={"a": math.inf, "b": -math.inf, "c": 0.1}, seconds=1 / 3)
         best = BestModel(sha256="ab", size=4, content=b"\x00\xff\n\\")
         sent = TrainResult(
-            job=1, score=0.1, metrics={}, best_epoch=1, epochs=1, seconds=0.1, history=[report], best=best
+            job=1, score=0.1, metrics={}, best_epoch=1, epochs=1, seconds=0.1, history=History.of([report]), best=best
         )
         pipe = io.BytesIO()
         wire.send(pipe, sent)

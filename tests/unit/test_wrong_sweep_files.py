@@ -10,7 +10,7 @@ from scheduler.sweep_file import parse, read
 
 ALL_KEYS = (
     "name, task, grid, cells, fixed, seeds, epochs, early_stopping, objective, retries, priority, resources, queue, "
-    "time_limit"
+    "time_limit, pack"
 )
 
 # kind -> (file, parts of the message); the file's ending is .yaml unless its kind begins with another one
@@ -203,6 +203,12 @@ WRONG = {
     "queue with blanks": ("task: iris\nqueue: my gpus\n", ['queue: was given "my gpus"; allowed is a text of 1 to 64']),
     "two GPUs": ("task: iris\nresources: {gpu: 2}\n", ["line 2, column 18, resources.gpu: was given 2; allowed is"]),
     "no time": ("task: iris\ntime_limit: 0\n", ["time_limit: was given 0; allowed is a number, above 0 or null"]),
+    "pack of none": ("task: iris\npack: 0\n", ["line 2, column 7, pack: was given 0; allowed is off, auto or a whole"]),
+    "pack of a truth": (
+        "task: iris\npack: true\n",
+        ["was given true; allowed is off, auto or a whole"],
+    ),
+    "pack of another word": ("task: iris\npack: [on]\n", ['pack: was given ["on"]; allowed is off, auto or']),
     "not YAML": ("task: iris\ngrid: {lr: [0.1, 0.2}\n", ["line 2, column 21: is not YAML: expected ',' or ']'"]),
     "two documents": ("task: iris\n---\ntask: digits\n", ["line 2, column 1: is not YAML", "another document"]),
     "tag of another program": (
