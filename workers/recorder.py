@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from db import queue_packs as queue
+from db import queue
 from db.session import Database
 from jobs.errors import DatabaseAway, DatabaseError
 from jobs.settings import Settings
