@@ -92,7 +92,7 @@ def _taking(chosen: CTE) -> Update:
             attempt=JOBS.c.attempt + 1,
             lease_expires_at=now(bindparam("lease")),
         )
-        .returning(JOBS.c.id, JOBS.c.attempt, JOBS.c.params, JOBS.c.seed, JOBS.c.pack)
+        .returning(JOBS.c.id, JOBS.c.attempt, JOBS.c.params, JOBS.c.seed, JOBS.c.pack, JOBS.c.failures)
     )
 
 
@@ -154,6 +154,12 @@ def has_ready(session: Session, queue: str) -> bool:
     return session.connection().execute(OPEN_SWEEPS, {"queue": queue, "first": None}).first() is not None
 
 
+def next_sweep(session: Session, queue: str, first: int | None = None) -> int | None:
+    """The sweep whose job would be claimed now. Reads only: a look takes no write lock."""
+    best = session.connection().execute(OPEN_SWEEPS, {"queue": queue, "first": first}).first()
+    return None if best is None else best.id
+
+
 def count_ready(session: Session, queue: str, at_most: int) -> int:
     """How many jobs of open sweeps are ready, counted no further than `at_most`."""
     ready = select(Job.id).join(Sweep, Job.sweep_id == Sweep.id).where(Sweep.queue == queue)
@@ -209,8 +215,8 @@ def _claims(session: Session, named: tuple[int, str], worker: str, taken: list[R
             attempt=row.attempt,
             time_limit=spec.time_limit,
             pack=pack,
-            most=spec.pack,
-            more=more or 0,
+            most=1 if row.failures else spec.pack,  # it may be what killed its trainer: nobody joins it
+            more=0 if row.failures else more or 0,
         )
         for row in taken
     ]

@@ -19,7 +19,7 @@ from sqlalchemy import Update, and_, bindparam, exists, func, insert, null, sele
 from sqlalchemy.orm import Session
 
 from db import history
-from db.claims import claim, count_ready, has_ready
+from db.claims import claim, count_ready, has_ready, next_sweep
 from db.clock import now
 from db.models import Attempt, Job, Model, Sweep, literal
 from db.rows import execute_update, finite_or_none, rank_key, table
@@ -36,6 +36,7 @@ __all__ = [
     "finish",
     "has_ready",
     "make_due_ready",
+    "next_sweep",
     "pause_sweep",
     "record_epochs",
     "release",

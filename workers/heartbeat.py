@@ -11,6 +11,7 @@ from jobs.errors import DatabaseError
 from jobs.settings import Settings
 from jobs.spec import Answer
 from workers.holdings import Holdings
+from workers.slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +19,8 @@ logger = logging.getLogger(__name__)
 class Heartbeat:
     """A thread that beats until it is stopped."""
 
-    def __init__(self, worker: str, database: Database, settings: Settings, holdings: Holdings) -> None:
+    def __init__(self, worker: str, database: Database, settings: Settings, holdings: Holdings, slots: Slots) -> None:
+        self._slots = slots
         self._worker, self._database, self._settings, self._holdings = worker, database, settings, holdings
         self._stopping = threading.Event()
         self._confirmed = time.monotonic()  # when the database last answered
@@ -45,7 +47,7 @@ class Heartbeat:
 
     def _beat(self, held: set[Held]) -> dict[Held, Answer]:
         with self._database.writing() as session:
-            workers.heartbeat(session, self._worker, busy=len(held))
+            workers.heartbeat(session, self._worker, busy=self._slots.busy())
             return queue.renew(session, self._worker, held, self._settings.lease_seconds)
 
     def _give_up_if_alone_for_long(self, held: set[Held]) -> None:

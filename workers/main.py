@@ -16,6 +16,7 @@ from db.session import Database
 from jobs.errors import DatabaseError, GridyardError
 from jobs.settings import Settings
 from workers import celery_app, messages
+from workers.claimer import Sizes
 from workers.devices import slot_devices
 from workers.heartbeat import Heartbeat
 from workers.holdings import Holdings
@@ -30,7 +31,7 @@ def start(settings: Settings, slots: int | None = None, queue: str = "cpu", firs
     """Work until SIGTERM or Ctrl-C; then give back what is held, and return the exit code.
 
     Args:
-        slots: jobs at a time; None: one per GPU, else per core.
+        slots: packs at a time; None: one per GPU, else per core.
         first: the sweep whose jobs are claimed before all others.
 
     Raises:
@@ -44,10 +45,10 @@ def start(settings: Settings, slots: int | None = None, queue: str = "cpu", firs
     worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     with database.writing() as session:
         workers.register(session, worker, queue, len(devices), _info(devices))
-    holdings = Holdings()
-    slots_here = [Slot(worker, queue, database, settings, holdings, device, first) for device in devices]
+    holdings, sizes = Holdings(), Sizes()
+    slots_here = [Slot(worker, queue, database, settings, holdings, sizes, device, first) for device in devices]
     crew = Slots(slots_here, stop=lambda: os.kill(os.getpid(), signal.SIGTERM))
-    heartbeat = Heartbeat(worker, database, settings, holdings)
+    heartbeat = Heartbeat(worker, database, settings, holdings, crew)
     crew.warm_up()
     heartbeat.start()
     logger.info("worker %s: %d slots for queue %s", worker, len(devices), queue)

@@ -1,4 +1,4 @@
-"""The slots of a worker: each takes one job after the other until nothing is ready."""
+"""The slots of a worker: each takes one pack after the other until nothing is ready."""
 
 import collections
 import logging
@@ -31,6 +31,10 @@ class Slots:
     def idle(self) -> int:
         """The number of slots that are not at work."""
         return len(self._idle)
+
+    def busy(self) -> int:
+        """The number of slots that are at work."""
+        return len(self._slots) - self.idle()
 
     def work(self) -> None:
         """Take an idle slot, if there is one, and let it work until nothing is ready."""

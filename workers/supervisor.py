@@ -61,27 +61,31 @@ class Trainer:
         return self._process.poll() is None
 
     def train(self, assignments: list[Assignment]) -> None:
-        """Hand over a pack; its reports and outcomes come by `receive`."""
+        """Hand over jobs that train together; their reports and outcomes come by `receive`."""
         self._send(wire.Train(assignments=assignments))
 
     def answer(self, job: int, answer: Answer) -> None:
         """Say how the job's next report is to be answered."""
         self._send(wire.Reply(job=job, answer=answer))
 
-    def receive(self, timeout: float) -> wire.Message | None:
-        """The next message, or None when there is none within timeout seconds.
+    def receive(self, timeout: float) -> list[wire.Message]:
+        """All messages that have come; waits up to timeout seconds for the first.
 
         Raises:
             TrainerDied: there will be no more messages.
         """
         try:
-            message = self._messages.get(timeout=max(timeout, 0.0))
+            heard = [self._messages.get(timeout=max(timeout, 0.0))]
         except queue.Empty:
-            return None
-        if message is None:
+            return []
+        heard += [self._messages.get_nowait() for _ in range(self._messages.qsize())]  # nobody else takes any
+        if heard[0] is None:
             raise TrainerDied(self._obituary())
-        self.ready = self.ready or isinstance(message, wire.Ready)
-        return message
+        if heard[-1] is None:  # what it said before it died comes first
+            self._messages.put(None)
+        messages = [message for message in heard if message is not None]
+        self.ready = self.ready or any(isinstance(message, wire.Ready) for message in messages)
+        return messages
 
     def kill(self) -> None:
         """End the process and its children at once, and wait until it is gone."""

@@ -1,4 +1,4 @@
-"""The trainer: a process that trains what its supervisor hands it, one assignment after the other.
+"""The trainer: a process that trains what its supervisor hands it, one pack after the other.
 
 It stays warm between jobs: torch is imported once, data sets are loaded once. It knows no database and no broker.
 """
@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from jobs.spec import Answer, EpochReport
+from jobs.spec import Answer, Assignment, EpochReport
 from workers import wire
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -30,12 +30,18 @@ class Inbox:
         self._pipe = pipe
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
+    def joining(self) -> list[Assignment]:
+        """What has come since the training began, to train along."""
+        packs = [self.packs.get_nowait() for _ in range(self.packs.qsize())]  # nobody else takes any meanwhile
+        return [assignment for pack in packs if isinstance(pack, wire.Train) for assignment in pack.assignments]
+
     def _read(self) -> None:
         with contextlib.suppress(ValueError):  # a line that was cut off: the supervisor died while it wrote
             for line in self._pipe:
                 message = wire.decode(line)
                 if isinstance(message, wire.Reply):
-                    self.answers[message.job] = message.answer
+                    if message.job in self.answers:  # it has not ended
+                        self.answers[message.job] = message.answer
                 elif isinstance(message, wire.Train):
                     for assignment in message.assignments:
                         self.answers[assignment.spec.job] = Answer.GO_ON  # whatever an earlier attempt was told
@@ -72,14 +78,15 @@ def main() -> None:
     wire.send(outbox, wire.Ready())
 
     def report(epochs: Sequence[EpochReport], room: int) -> list[Answer]:
-        for epoch in epochs:
-            wire.send(outbox, epoch)
+        wire.send(outbox, wire.Epochs(reports=list(epochs), room=room))
         return [inbox.answers[epoch.job] for epoch in epochs]
 
     while True:
         pack = inbox.packs.get()
         assert isinstance(pack, wire.Train)
-        for outcome in engine.train(pack.assignments, store=store, options=options, report=report):
+        trained = engine.train(pack.assignments, store=store, options=options, report=report, joining=inbox.joining)
+        for outcome in trained:
+            del inbox.answers[outcome.job]
             wire.send(outbox, outcome)
 
 

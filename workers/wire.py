@@ -1,17 +1,17 @@
 """What a supervisor and its trainer say to each other: JSON, one line a message, over the trainer's stdin and stdout.
 
-    supervisor -> trainer   Setup, once; then Train; at any time Reply
-    trainer -> supervisor   Ready, once; then EpochReport …, and one TrainResult, Stopped or Failure per assignment
+    supervisor -> trainer   Setup, once; then Train, also while others train; at any time Reply
+    trainer -> supervisor   Ready, once; then Epochs …, and one TrainResult, Stopped or Failure per assignment
 
 A trainer ends when its stdin is closed, so none outlives its supervisor.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
-from jobs.spec import Answer, Assignment, EpochReport, Failure, Stopped, TrainResult
+from jobs.spec import AS_JSON, Answer, Assignment, EpochReport, Failure, Stopped, TrainResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Ready:
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train these, as rows of one pack."""
+    """Train these together, and with those that train already."""
 
     assignments: list[Assignment]
 
@@ -48,11 +48,24 @@ class Reply:
     answer: Answer
 
 
-Message = Setup | Ready | Train | Reply | EpochReport | TrainResult | Stopped | Failure
+@dataclass(frozen=True, kw_only=True)
+class Epochs:
+    """An epoch of every job that trains.
+
+    Thousands come in a second; a list in one message costs half of what a message each costs (measured: 2.0 µs an
+    epoch to write and read, instead of 3.9).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = AS_JSON
+
+    reports: list[EpochReport]
+    room: int  # so many more jobs would train along at little cost
+
+
+Message = Setup | Ready | Train | Reply | Epochs | TrainResult | Stopped | Failure
 
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    kind.__name__: TypeAdapter(kind)
-    for kind in (Setup, Ready, Train, Reply, EpochReport, TrainResult, Stopped, Failure)
+    kind.__name__: TypeAdapter(kind) for kind in (Setup, Ready, Train, Reply, Epochs, TrainResult, Stopped, Failure)
 }
 
 

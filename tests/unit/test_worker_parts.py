@@ -32,10 +32,19 @@ class TestWire:
 
     def test_a_number_that_is_not_one_arrives_too(self) -> None:
         pipe = io.BytesIO()
-        wire.send(pipe, EpochReport(job=1, epoch=1, metrics={"val_loss": math.nan}, seconds=0.0))
+        report = EpochReport(job=1, epoch=1, metrics={"val_loss": math.nan}, seconds=0.0)
+        wire.send(pipe, wire.Epochs(reports=[report], room=0))
         received = wire.decode(pipe.getvalue())
-        assert isinstance(received, EpochReport)
-        assert math.isnan(received.metrics["val_loss"])
+        assert isinstance(received, wire.Epochs)
+        assert math.isnan(received.reports[0].metrics["val_loss"])
+
+    def test_the_epochs_of_a_pack_arrive_in_one_line_and_to_the_last_digit(self) -> None:
+        numbers = {"a": 1 / 3, "b": math.inf, "c": 5e-324, "d": -0.0}
+        reports = [EpochReport(job=job, epoch=7, metrics=numbers, seconds=job / 7) for job in range(3)]
+        pipe = io.BytesIO()
+        wire.send(pipe, wire.Epochs(reports=reports, room=5))
+        assert pipe.getvalue().count(b"\n") == 1
+        assert wire.decode(pipe.getvalue()) == wire.Epochs(reports=reports, room=5)
 
     @pytest.mark.parametrize("line", [b"", b"\n", b"Ready\n", b"Train {}\n", b"Nonsense {}\n", b"Ready {}", b"\xff\n"])
     def test_what_is_no_whole_message_is_refused(self, line: bytes) -> None:

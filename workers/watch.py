@@ -1,0 +1,39 @@
+"""What a supervisor keeps in mind of a job from its claim until its end is recorded."""
+
+import time
+from dataclasses import dataclass, field
+
+from jobs.spec import Answer, Claim, EpochReport, Failure, Outcome, Stopped
+from jobs.states import FailureReason
+
+
+@dataclass(eq=False)
+class Watch:
+    """One attempt at one job. Times are of the monotonic clock."""
+
+    claim: Claim
+    started: float = field(default_factory=time.monotonic)
+    reports: list[EpochReport] = field(default_factory=list)  # not yet in the database
+    told: tuple[float, Answer] | None = None  # when and how the trainer was told to stop
+    late: bool = False  # it was told so because its time is over
+    outcome: Outcome | None = None
+    ended: float | None = None  # when its outcome came
+    became: str | None = None  # what the database made of the outcome; None: the claim was lost
+
+    def overdue(self, now: float) -> bool:
+        """Whether the attempt takes longer than it may."""
+        limit = self.claim.time_limit
+        return limit is not None and now - self.started >= limit
+
+    def end(self, outcome: Outcome) -> None:
+        """Take in how the attempt ended; one that stopped because its time was over has failed."""
+        if self.late and isinstance(outcome, Stopped):
+            limit = f"the time limit of {self.claim.time_limit:g} s"
+            error = f"attempt {self.claim.attempt} took longer than {limit}"
+            outcome = Failure(job=self.claim.job, reason=FailureReason.TIMEOUT, error=error, epoch=outcome.epoch)
+        self.outcome, self.ended = outcome, time.monotonic()
+
+    def cut_off(self) -> None:
+        """The trainer was killed before it answered: what it was told holds, and nobody else has failed."""
+        answer = self.told[1] if self.told else Answer.GIVE_BACK
+        self.end(Stopped(job=self.claim.job, answer=answer, epoch=0))
