@@ -32,7 +32,7 @@ def moves(session: Any, sweep: int, claims: list[Claim], result: MakeResult) -> 
     return [
         lambda: claims.extend(queue.claim(session, "cpu", "w", 60.0, limit=random.randint(1, 5))),
         lambda: claims.extend(queue.claim(session, "cpu", "w", 60.0, limit=random.randint(1, 5))),
-        ended(lambda claim: queue.finish(session, claim, result(claim.job))),
+        ended(lambda claim: queue.finish(session, [(claim, result(claim.job))])),
         ended(fail),
         ended(lambda claim: queue.release(session, claim)),
         lambda: queue.rescue(session, "w"),
@@ -100,7 +100,7 @@ class TestWithManySessions:
                 while claims := _claim(database, name):
                     with database.writing() as session:
                         for claim in claims:
-                            assert queue.finish(session, claim, result(claim.job))
+                            assert queue.finish(session, [(claim, result(claim.job))])
             except BaseException as error:
                 errors.append(error)
 

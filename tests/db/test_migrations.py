@@ -52,7 +52,7 @@ def test_the_migrations_make_the_tables_that_the_models_describe(empty: Database
 
 def test_histories_of_an_older_version_come_through_and_back(empty: Database) -> None:
     config = migrate._config()
-    with empty.writing() as session:
+    with empty.restructuring() as session:
         config.attributes["connection"] = session.connection()
         command.upgrade(config, "0002")
         session.execute(text(OLD_SWEEP))

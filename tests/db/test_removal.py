@@ -39,7 +39,7 @@ def add_finished(database: Database, add_sweep: AddSweep, store: Store, result: 
         with database.writing() as session:
             for claim in queue.claim(session, "cpu", "w", 60.0, limit=cells, first=sweep):
                 ended = result(claim.job).__dict__ | {"best": BestModel(sha256="0", size=1, content=b"1")}
-                assert queue.finish(session, claim, TrainResult(**ended))
+                assert queue.finish(session, [(claim, TrainResult(**ended))])
                 store.write(f"{claim.job}/1/last.safetensors", b"x")
             queue.close_finished(session)
         return sweep

@@ -36,7 +36,7 @@ def finished(yard: Yard) -> Sweep:
         ended: dict[str, Any] = {"score": 0.9, "metrics": {"val_accuracy": 0.9}, "best_epoch": 2, "epochs": 2}
         ended |= {"seconds": 1.0, "history": epochs, "environment": {"device": "cpu"}}
         result = TrainResult(job=claim.job, best=BestModel(sha256="0", size=1, content=b"1"), **ended)
-        assert queue.finish(session, claim, result)
+        assert queue.finish(session, [(claim, result)])
     sweep.cancel()
     return sweep
 
