@@ -17,6 +17,7 @@ from gridyard.cli.common import plain
 from gridyard.client import Yard
 from gridyard.sweep import Sweep
 from jobs.errors import InputError
+from jobs.history import History
 from jobs.spec import BestModel, EpochReport, TrainResult
 
 
@@ -34,7 +35,7 @@ def finished(yard: Yard) -> Sweep:
         (claim,) = queue.claim(session, "cpu", "w", 60.0)
         epochs = [EpochReport(job=claim.job, epoch=n, metrics={"val_loss": 1 / n}, seconds=0.5) for n in (1, 2)]
         ended: dict[str, Any] = {"score": 0.9, "metrics": {"val_accuracy": 0.9}, "best_epoch": 2, "epochs": 2}
-        ended |= {"seconds": 1.0, "history": epochs, "environment": {"device": "cpu"}}
+        ended |= {"seconds": 1.0, "history": History.of(epochs), "environment": {"device": "cpu"}}
         result = TrainResult(job=claim.job, best=BestModel(sha256="0", size=1, content=b"1"), **ended)
         assert queue.finish(session, [(claim, result)])
     sweep.cancel()
