@@ -33,28 +33,47 @@ class Forward(Protocol):
 
     def __call__(self, built: Built, leaves: Named, buffers: Named, inputs: Tensor, training: bool) -> Tensor: ...
 
+    def draw(self, built: Built, buffers: Named, keys: Tensor, number: int) -> None:
+        """Have dropout masks drawn by the keys (steps, K) of this step."""
+
     def flat(self, built: Built, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Gradients of the leaves as parts of the rows: (K, …) each."""
 
 
-class Stack:
-    """Of known layers."""
+class Rows:
+    """Of all rows at once."""
 
     together = True
 
     def leaves(self, built: Built, weights: Tensor, buffers: Named) -> dict[str, Tensor]:
         return {name: view.detach().requires_grad_() for name, view in built.layout.views(weights).items()}
 
-    def __call__(self, built: Built, leaves: Named, buffers: Named, inputs: Tensor, training: bool) -> Tensor:
-        assert built.stacked is not None  # or this mode would not be ours
-        return built.stacked(leaves, buffers, inputs, training)
-
     def flat(self, built: Built, gradients: Sequence[Tensor]) -> list[Tensor]:
         return [gradient.reshape(len(gradient), -1) for gradient in gradients]
 
 
-class Mapped(Stack):
+class Stack(Rows):
+    """Of known layers."""
+
+    def draw(self, built: Built, buffers: Named, keys: Tensor, number: int) -> None:
+        assert built.stacked is not None  # or this mode would not be ours
+        built.stacked.keys, built.stacked.number = keys, number
+
+    def __call__(self, built: Built, leaves: Named, buffers: Named, inputs: Tensor, training: bool) -> Tensor:
+        assert built.stacked is not None
+        return built.stacked(leaves, buffers, inputs, training)
+
+
+def write_keys(built: Built, buffers: Named, keys: Tensor, number: int) -> None:
+    """Into the buffers of the network's dropout layers."""
+    for name in built.dropouts:
+        buffers[f"{name}.key"].copy_(keys[number])
+
+
+class Mapped(Rows):
     """Of whatever torch.func can map."""
+
+    draw = staticmethod(write_keys)
 
     def __call__(self, built: Built, leaves: Named, buffers: Named, inputs: Tensor, training: bool) -> Tensor:
         net = built.net.train(training)
@@ -70,6 +89,7 @@ class Alone:
     """The network itself, whose weights are made those of the row."""
 
     together = False
+    draw = staticmethod(write_keys)
 
     def leaves(self, built: Built, weights: Tensor, buffers: Named) -> dict[str, Tensor]:
         built.layout.bind(built.net, weights[0], {name: tensor[0] for name, tensor in buffers.items()})

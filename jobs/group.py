@@ -57,8 +57,8 @@ class Group:
         seen = []
         with self._foreign_draws():
             for number, chosen in enumerate(torch.split(orders, batches, dim=1)):
-                for name in self.built.dropouts if keys is not None else ():
-                    buffers[f"{name}.key"].copy_(keys[number])  # type: ignore[index]
+                if keys is not None:
+                    self.forward.draw(self.built, buffers, keys, number)
                 seen.append(self._learn(leaves, gradients, buffers, chosen, number))
                 with torch.no_grad():
                     step(number)
@@ -117,7 +117,7 @@ class Group:
         for row, own in zip(self.rows, inputs, strict=True):
             assert row.problem.augment is not None  # of all rows, or of none
             changed.append(row.problem.augment(own, generator(row.spec.seed, Purpose.AUGMENT, row.epoch + 1, number)))
-        return torch.stack(changed)
+        return changed[0][None] if len(changed) == 1 else torch.stack(changed)
 
     def _look(self, leaves: Named, buffers: Named, inputs: Tensor, targets: Tensor, *, training: bool) -> Seen:
         """The network's outputs for a batch of each row, and their losses; in the precision of the jobs."""

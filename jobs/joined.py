@@ -76,6 +76,8 @@ class Joined:
 
 def flat(module: nn.Module, values: Tensor) -> Tensor:
     """Through a module that takes samples and knows no rows: (K, B, …) -> (K, B, …)."""
+    if len(values) == 1:  # as it is: a view of many would lose the order in memory that the module gave it
+        return cast(Tensor, module(values[0]))[None]
     found = cast(Tensor, module(values.flatten(0, 1)))
     return found.view(*values.shape[:2], *found.shape[1:])
 

@@ -23,6 +23,9 @@ EXACT = (nn.ReLU, nn.Identity, nn.LeakyReLU)
 ROUNDED = (nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.ELU, nn.Softplus, nn.Mish, nn.Hardswish)
 
 
+DRAWN_AT_ONCE = 1 << 16  # numbers of dropout masks; more no longer save time
+
+
 class Stacked:
     """A network of known layers, one after the other."""
 
@@ -31,6 +34,7 @@ class Stacked:
         Raises:
             Unknown: it has a layer that is not among them.
         """
+        self.keys, self.number = torch.zeros(0, 0), 0  # of the dropout masks (steps, K), and the step that is trained
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.turned: set[str] = set()
         self.layers = [self._layer(name, module) for name, module in chain("", net)]
@@ -64,12 +68,22 @@ class Stacked:
                     self._as_row(name + weight, (1, module.normalized_shape[0]))
                 return layer_norm(name, module)
             case Dropout():
-                return dropout(name, module)
+                return self._dropout(name, module)
             case nn.Flatten():
                 return lambda weights, buffers, x, training: x.flatten(2)
         if type(module) in EXACT:
             return lambda weights, buffers, x, training: cast(Tensor, module(x))
         return rounded(module)
+
+    def _dropout(self, name: str, module: Dropout) -> Layer:
+        masks = Masks(module)
+
+        def forward(weights: Named, buffers: Named, x: Tensor, training: bool) -> Tensor:
+            if module.idle or not training:
+                return x
+            return x * masks.of_step(x, buffers[f"{name}p"], self.keys, self.number)
+
+        return forward
 
     def _as_row(self, name: str, shape: tuple[int, ...], turned: bool = False) -> None:
         self.shapes[name] = shape
@@ -153,15 +167,29 @@ def layer_norm(name: str, module: nn.LayerNorm) -> Layer:
     return forward
 
 
-def dropout(name: str, module: Dropout) -> Layer:
-    def forward(weights: Named, buffers: Named, x: Tensor, training: bool) -> Tensor:
-        if module.idle or not training:
-            return x
-        ones = (1,) * (x.ndim - 1)
-        p = buffers[f"{name}p"].view(-1, *ones)
-        return x * ((module.uniform(x[0], buffers[f"{name}key"]) >= p) / (1 - p))
+class Masks:
+    """The masks of one dropout layer, scaled; of small ones those of many steps are drawn at once."""
 
-    return forward
+    def __init__(self, module: Dropout) -> None:
+        self.module = module
+        self.keys: Tensor | None = None  # by which it has drawn
+        self.first, self.drawn = 0, torch.zeros(0)  # from this step on: (steps, K, …)
+
+    def of_step(self, x: Tensor, p: Tensor, keys: Tensor, number: int) -> Tensor:
+        """
+        Args:
+            x: (K, B, …) what is dropped out.
+            p: (K,) how likely.
+            keys: (steps, K).
+        """
+        one, place = x[0].numel(), number - self.first
+        if self.keys is not keys or place >= len(self.drawn) or one > self.drawn[0, 0].numel():
+            self.keys, self.first, place = keys, number, 0
+            keys = keys[number : number + max(1, DRAWN_AT_ONCE // x.numel())]
+            p = p.view(-1, *(1,) * (x.ndim - 1))
+            self.drawn = (self.module.uniform(x[0], keys) >= p) / (1 - p)
+        mask = self.drawn[place]
+        return mask if mask.shape == x.shape else mask.flatten(1)[:, :one].view(x.shape)
 
 
 def rounded(module: nn.Module) -> Layer:
