@@ -105,6 +105,8 @@ class Problem:
     code: str = ""  # sha256 of the file of a user's own task, which no commit of ours tells
 
     def to(self, device: torch.device) -> "Problem":
+        if self.train.inputs.device == device:
+            return self
         parts = {name: getattr(self, name).to(device) for name in ("train", "val", "test")}
         return replace(self, model=self.model.to(device), feed=self.feed.to(device), **parts)
 

@@ -17,6 +17,7 @@ from jobs.states import JobState
 
 # Long enough to be disturbed in the middle, short enough to wait for.
 GRID = "name: small\ntask: iris\ngrid: {lr: [0.003, 0.01], dropout: [0.0, 0.2]}\nseeds: 2\nepochs: 150\n"
+ONE_BY_ONE = "pack: off\n"  # so that some jobs are done while others are not
 
 
 class Folder:

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.folders import Folder, is_gone, wait_until
+from tests.folders import GRID, ONE_BY_ONE, Folder, is_gone, wait_until
 
 DIVERGING = """
 name: mixed
@@ -56,7 +56,7 @@ def test_the_best_model_of_a_run_loads_and_takes_raw_rows(undisturbed: Folder, m
 
 
 def test_ctrl_c_leaves_a_sweep_that_resume_carries_on(undisturbed: Folder, tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "ctrl_c")
+    folder = Folder(tmp_path / "ctrl_c", GRID + ONE_BY_ONE)
     running = folder.start("run", "grid.yaml", "--workers", "2")
     folder.wait_for_the_middle()
     worker = folder.worker_pid()
@@ -79,7 +79,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def test_a_second_ctrl_c_kills_a_worker_that_does_not_stop_and_its_trainers(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "twice", grid="task: iris\ngrid: {lr: [0.003, 0.01, 0.03]}\nepochs: 1000\n")
+    folder = Folder(tmp_path / "twice", grid="task: iris\ngrid: {lr: [0.003, 0.01, 0.03]}\nepochs: 1000\n" + ONE_BY_ONE)
     running = folder.start("run", "grid.yaml", "--workers", "1")
     folder.wait_for_the_middle()
     worker = psutil.Process(folder.worker_pid())
@@ -110,7 +110,7 @@ def test_a_run_for_a_gpu_says_that_there_is_none(tmp_path: Path) -> None:
 def test_a_worker_killed_in_the_middle_is_started_again_and_changes_no_number(
     undisturbed: Folder, tmp_path: Path
 ) -> None:
-    folder = Folder(tmp_path / "killed")
+    folder = Folder(tmp_path / "killed", GRID + ONE_BY_ONE)
     running = folder.start("run", "grid.yaml", "--workers", "2")
     folder.wait_for_the_middle()
     os.kill(folder.worker_pid(), signal.SIGKILL)
@@ -121,7 +121,7 @@ def test_a_worker_killed_in_the_middle_is_started_again_and_changes_no_number(
 
 
 def test_a_run_that_is_killed_takes_its_worker_with_it(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "orphan")
+    folder = Folder(tmp_path / "orphan", GRID + ONE_BY_ONE)
     running = folder.start("run", "grid.yaml", "--workers", "2")
     folder.wait_for_the_middle()
     worker = folder.worker_pid()

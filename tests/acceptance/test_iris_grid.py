@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from db.models import Attempt, Job
 from db.session import Database
 from tests.conftest import RedisServer
-from tests.folders import Folder
+from tests.folders import ONE_BY_ONE, Folder
 
 IRIS = (Path(__file__).parents[2] / "examples" / "iris.yaml").read_text(encoding="utf-8")
 
@@ -67,7 +67,7 @@ def test_every_cell_is_ranked_by_its_mean_over_three_seeds(embedded: Folder) -> 
 def test_redis_and_postgresql_with_a_worker_killed_in_the_middle_give_the_same_leaderboard(
     embedded: Folder, tmp_path: Path, postgres_url: str, redis_server: RedisServer
 ) -> None:
-    team = Folder(tmp_path / "team", IRIS, db=postgres_url, broker=redis_server.url)
+    team = Folder(tmp_path / "team", IRIS + ONE_BY_ONE, db=postgres_url, broker=redis_server.url)
     running = team.start("run", "grid.yaml", "--workers", "2")
     team.wait_for_the_middle()
     os.kill(team.worker_pid(), signal.SIGKILL)
