@@ -70,8 +70,8 @@ class Group:
         inputs = self.joined.each(lambda problem: problem.feed, self.joined.take("train", "inputs", chosen))
         targets = self.joined.take("train", "targets", chosen)
         seen = self._look(leaves, buffers, self._augmented(inputs, number), targets, training=True)
-        mean = torch.full_like(seen.losses, 1 / seen[0][0].numel())  # of each row: losses of others do not enter
-        found = torch.autograd.grad(seen.losses, list(leaves.values()), mean)
+        total = seen.losses.mean(1).sum()  # whose gradient by a row's weights is that of the row's own mean
+        found = torch.autograd.grad(total, list(leaves.values()))
         torch.cat([*self.forward.flat(self.built, found), self.rest], 1, out=gradients)
         if self.clips:
             self._clip(gradients)

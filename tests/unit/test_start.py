@@ -23,7 +23,7 @@ pack = [assignment(job, *what) for job, what in enumerate(work)]
 options = engine.Options(device="cpu", checkpoint_seconds=0)
 outcomes = list(engine.train(pack, store=Store(sys.argv[1]), options=options, report=go_on))
 assert [type(outcome).__name__ for outcome in outcomes] == ["TrainResult"] * 4, outcomes
-print(*sorted({"torch._dynamo", "sklearn", "pandas", "sqlalchemy", "celery"} & set(sys.modules)))
+print(*sorted({"torch._dynamo", "sympy", "sklearn", "pandas", "sqlalchemy", "celery"} & set(sys.modules)))
 """
 
 
