@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gridyard.job import Job
 
 LOOSE = 0.01  # tolerance where another device, another torch or other threads may change the last digits
-EXACT_ON = ("device", "threads", "torch", "numpy", "platform")  # equal on a CPU: equal bit for bit
+EXACT_ON = ("device", "mapped", "threads", "torch", "numpy", "platform")  # equal on a CPU: equal bit for bit
 TIMED = ("seconds", "tokens_per_second")  # measures of the machine, not of the training
 
 Numbers = Mapping[str, float | None]
@@ -242,5 +242,11 @@ def _texts(samples: list[Json]) -> list[Json]:
 
 
 def _changed(recorded: Json, repeated: Json) -> list[Changed]:
+    """What may change numbers. A pack does not, unless torch.func mapped the network over its jobs."""
+    recorded, repeated = (
+        {name: value for name, value in one.items() if name != "pack"}
+        | {"mapped": one.get("pack", {}).get("mode") == "mapped"}
+        for one in (recorded, repeated)
+    )
     pairs = ((name, recorded.get(name), repeated.get(name)) for name in dict.fromkeys([*recorded, *repeated]))
     return [Changed(name=name, recorded=before, repeated=now) for name, before, now in pairs if before != now]

@@ -58,7 +58,11 @@ def result(pack: Pack, place: int, test: dict[str, float], store: Store, small_m
         epochs=row.epoch,
         seconds=sum(entry.seconds for entry in row.history),
         history=History.of(row.history),
-        environment={**environment.record(pack.device), **row.facts(), "mode": pack.mode, "pack": row.together},
+        environment={
+            **environment.record(pack.device),
+            **row.facts(),
+            "pack": {"jobs": row.together, "mode": pack.mode.value},
+        },
         best=artifact.keep(content, store, _path(row.assignment), small_model_bytes),
         samples=row.write(),
         resumed_from=row.resumed_from,

@@ -14,6 +14,7 @@ from jobs.errors import InputError
 from jobs.states import JobState
 
 EPOCHS = 10  # last epochs of a job that are shown
+APART = ("notes", "pack")  # of the environment, shown elsewhere
 
 
 def conditions(texts: Sequence[str]) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def job(details: JobDetails) -> str:
     if notes := details.environment.get("notes"):
         blocks.append("notes on the data\n" + "\n".join(f"- {note}" for note in notes))
     if details.environment:
-        environment = [(name, parameter(value)) for name, value in details.environment.items() if name != "notes"]
+        environment = [(name, parameter(value)) for name, value in details.environment.items() if name not in APART]
         blocks.append("environment\n" + _pairs(environment))
     if details.artifacts:
         files = [(one.name, f"{one.size} bytes in {one.place}, sha256 {one.sha256}") for one in details.artifacts]
@@ -97,10 +98,18 @@ def _facts(details: JobDetails) -> list[tuple[str, str]]:
         "epochs": details.epochs or details.epoch,
         "seconds": details.seconds,
         "parameters": facts.whole(details.environment["parameters"]) if "parameters" in details.environment else None,
+        "pack": _pack(details.environment.get("pack")),
         "worker": details.worker,
         "finished": details.finished_at and _moment(details.finished_at),
     }
     return [(name, number(value)) for name, value in story.items() if value is not None]
+
+
+def _pack(pack: dict[str, Any] | None) -> str | None:
+    """How many jobs it trained with; None of a job that trained nothing, or by an older version."""
+    if pack is None:
+        return None
+    return "alone" if pack["jobs"] == 1 else f"one of {pack['jobs']} jobs, {pack['mode']}"
 
 
 def _metrics(details: JobDetails) -> str:

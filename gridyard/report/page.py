@@ -32,7 +32,9 @@ def of_job(result: Result) -> str:
         result=result,
         details=result.details,
         summary=facts.summary(result.details.task),
-        environment={name: value for name, value in result.details.environment.items() if name != "notes"},
+        environment={
+            name: value for name, value in result.details.environment.items() if name not in ("notes", "pack")
+        },
         notes=result.details.environment.get("notes", []),
         metric_rows=facts.metric_rows(result.details.metrics),
         key_numbers=key_numbers(result),

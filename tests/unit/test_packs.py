@@ -201,8 +201,8 @@ class TestEachKeepsItsOwn:
             assert isinstance(alone, TrainResult)
             assert without_seconds(ours.history) == without_seconds(alone.history)
             assert (ours.best, ours.metrics, ours.epochs) == (alone.best, alone.metrics, alone.epochs)
-            assert ours.environment["pack"] == len(specs)
-            assert ours.environment | {"pack": 1} == alone.environment
+            assert ours.environment["pack"] == {"jobs": len(specs), "mode": "stacked"}
+            assert ours.environment | {"pack": {"jobs": 1, "mode": "stacked"}} == alone.environment
         assert len({outcome.epochs for outcome in together.values()}) > 2, "they ended in different epochs"
 
     def test_a_job_that_diverges_touches_no_other(self, store: Store, make_spec: MakeSpec) -> None:
