@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.result import Result, parser, publish
-from jobs.layers import Dropout, dropouts, mlp
+from jobs.layers import Dropout, mlp
 from jobs.layout import Layout
 from jobs.stacked import Stacked, Unknown
 
@@ -131,7 +131,6 @@ class Pack:
         self.rest = self.weights.new_zeros(count, self.layout.size - self.layout.used)
         self.rates = torch.logspace(-3, -1.5, count, device=device)[:, None]
         self.buffers = {name: value.expand(count, *value.shape).clone() for name, value in self.net.named_buffers()}
-        self.drops = any(not layer.idle for layer in dropouts(self.net))
         self.steps = 0
 
     def epoch(self, steps: int | None = None) -> None:
@@ -140,14 +139,14 @@ class Pack:
         orders = torch.stack([torch.randperm(rows) for _ in range(min(count, 8))]).repeat(count // 8 + 1, 1)[:count]
         views = self.layout.views(self.weights)
         leaves = {name: view.detach().requires_grad_() for name, view in views.items()}
-        for chosen in islice(orders.to(self.device).split(self.case.batch, 1), steps):
+        batches = orders.to(self.device).split(self.case.batch, 1)
+        keys = torch.randint(2**63 - 1, (len(batches), count), device=self.device)
+        for number, chosen in enumerate(islice(batches, steps)):
+            if self.stacked is not None:
+                self.stacked.keys, self.stacked.number = keys, number
             self._step(leaves, chosen)
 
     def _step(self, leaves: dict[str, Tensor], chosen: Tensor) -> None:
-        if self.drops:
-            for name in self.buffers:
-                if name.endswith("key"):
-                    self.buffers[name].add_(1)
         losses = self._losses(leaves, self.data.inputs[chosen], self.data.targets[chosen], training=True)
         found = torch.autograd.grad(losses.mean(1).sum(), list(leaves.values()))
         torch.cat([*(part.flatten(1) for part in found), self.rest], 1, out=self.gradients)
