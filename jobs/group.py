@@ -9,7 +9,6 @@ from torch import Tensor
 
 from jobs.forward import Forward, Named, precise
 from jobs.joined import Joined
-from jobs.memory import Returner
 from jobs.metrics import OF_LOSS, measured
 from jobs.randomness import Purpose, drawn_from, dropout_keys, generator, order
 from jobs.row import Row
@@ -37,7 +36,6 @@ class Group:
         norms = [float("inf") if row.params.clip_norm is None else row.params.clip_norm for row in rows]
         self.clips = any(norm < float("inf") for norm in norms)
         self.norms = torch.tensor(norms, device=self.device)[:, None]
-        self.memory = Returner()
 
     def train(
         self, weights: Tensor, gradients: Tensor, buffers: Named, step: Callable[[int], None], steps: int
@@ -62,7 +60,6 @@ class Group:
                 seen.append(self._learn(leaves, gradients, buffers, chosen, number))
                 with torch.no_grad():
                     step(number)
-                self.memory.tick()
         return self._judge(seen, self.joined.take("train", "truth", orders))
 
     def _learn(self, leaves: Named, gradients: Tensor, buffers: Named, chosen: Tensor, number: int) -> Seen:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from jobs import optimizers
 from jobs.forward import FORWARDS, Mode
 from jobs.group import grouped
+from jobs.memory import Returner
 from jobs.optimizers import Numbers
 from jobs.row import Row, State
 from jobs.spec import EpochReport
@@ -33,6 +34,7 @@ class Pack:
             closed: nobody joins.
         """
         self.mode, self.most, self.open = mode, most, not closed
+        self.memory = Returner()
         self.rows: list[Row] = []
         self._begin(rows)
 
@@ -64,7 +66,7 @@ class Pack:
         """Take rows in, with their states."""
         if not rows:
             return
-        states = [row.state for row in rows]
+        states = [row.take_state() for row in rows]
         self.weights = joined(self.weights, [state.weights for state in states])
         bests = [state.weights if state.best_weights is None else state.best_weights for state in states]
         self.best = joined(self.best, bests)
@@ -150,6 +152,7 @@ class Pack:
 
             def step(number: int, here: slice = here, weights: Tensor = weights, gradients: Tensor = gradients) -> None:
                 self.optimizer.step(here, weights, gradients, number)
+                self.memory.tick()
 
             found.append(group.train(weights, gradients, buffers, step, rates.shape[1]))
         return together(found)

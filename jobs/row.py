@@ -40,13 +40,18 @@ class Row:
         """Fresh, before its first epoch."""
         self.assignment, self.spec, self.params = assignment, assignment.spec, params
         self.built, self.problem = built, built.problem
-        self.state = State(weights=built.weights, buffers=built.buffers)  # until a pack takes it in
+        self.state: State | None = None  # before a pack takes it in; None: as it was built
         self.lr = LearningRate(params, epochs=self.spec.epochs, steps=len(built.batches))
         self.stopper, self.ranking = Stopper(self.spec.early_stopping), Ranking(self.spec)
         self.best: Best | None = None
         self.history: list[EpochReport] = []
         self.resumed_from = 0
         self.together = 1  # the most rows that a pack had while it was among them
+
+    def take_state(self) -> State:
+        """Its tensors, for the pack that takes it in."""
+        state, self.state = self.state, None
+        return state or State(weights=self.built.weights, buffers=self.built.buffers)
 
     @cached_property
     def shape(self) -> str:
