@@ -9,7 +9,7 @@ demo: .venv/installed  ## the Iris grid on two local workers, then its leaderboa
 	$(BIN)/gridyard run examples/iris.yaml --workers 2
 
 test: .venv/installed-dev  ## the whole suite, on real PostgreSQL and Redis servers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/installed-dev  ## lint, format, types, import contracts
 	$(BIN)/ruff check .

@@ -31,7 +31,7 @@ class Result:
     benchmark: str  # the module that measured it, without "benchmarks.": "iris_grid"
     case: str  # what was measured: "Gridyard, two slots, after start-up"
     value: float
-    unit: str  # of value and baseline: "trials/s", "ms", "MB"
+    unit: str  # of value and baseline: "jobs/s", "ms", "MB"
     baseline: float | None = None  # the same of what it is compared with, measured in the same run
     ratio: float | None = None  # how many times as good as the baseline: above 1 is better
     bound: str = ""  # what the issue wants reached, in words: "≥ 20 times"
