@@ -15,7 +15,7 @@ from tests.yards import Yard
 PACK: dict[str, Any] = {
     "grid": {"lr": [0.001, 0.003, 0.01]},
     "fixed": {"dropout": 0.3, "scheduler": {"name": "cosine"}, "warmup_epochs": 5},
-    "epochs": 400,
+    "epochs": 900,
 }
 MIDDLE = 60  # an epoch in the middle of every job of the pack
 
