@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -157,11 +158,9 @@ def nothing_measured(write: OwnFolder, monkeypatch: pytest.MonkeyPatch) -> Itera
 def specs(make_spec: MakeSpec) -> Callable[..., list[JobSpec]]:
     """Jobs of one shape, of different seeds and numbers."""
 
-    def make(net: str) -> list[JobSpec]:
-        return [
-            make_spec("nets", job=1 + number, seed=number, net=net, lr=0.003 * (1 + number), weight_decay=0.01 * number)
-            for number in range(3)
-        ]
+    def make(net: str, **given: Any) -> list[JobSpec]:
+        numbers = [{"lr": 0.003 * (1 + seed), "weight_decay": 0.01 * seed} for seed in range(3)]
+        return [make_spec("nets", job=1 + seed, seed=seed, net=net, **own, **given) for seed, own in enumerate(numbers)]
 
     return make
 
@@ -227,6 +226,13 @@ def test_rows_of_equal_numbers_train_together(specs: Callable[..., list[JobSpec]
     jobs = [replace(spec, seed=4) for spec in specs(net)]
     for found in outcomes(store, jobs, most=8):
         assert (found.environment["mode"], found.environment["pack"]) == (Mode.MAPPED, 3)
+
+
+@pytest.mark.parametrize(("net", "right"), [("residual", True), ("convolution", True), ("padding", False)])
+def test_half_the_precision_hides_no_wrong_mapping_and_is_taken_for_none(
+    specs: Callable[..., list[JobSpec]], net: str, right: bool
+) -> None:
+    assert agrees(row_of(specs(net, precision="bfloat16")[0]), Mode.MAPPED) == right
 
 
 def test_an_error_in_the_self_check_is_no_error_of_the_job(
