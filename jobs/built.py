@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from jobs import tasks
+from jobs import tasks, untrained
 from jobs.catalogue import Task, find
 from jobs.layers import Dropout, dropouts
 from jobs.layout import Layout
@@ -49,7 +49,8 @@ class Built:
         """What networks and data must share to be trained together."""
         parts = [len(getattr(self.problem, part)) for part in ("train", "val", "test")]
         inputs = [list(self.problem.train.inputs.shape[1:]), list(self.problem.train.targets.shape[1:])]
-        return json.dumps([parts, inputs, self.layout.facts, repr(self.net), self.metrics, str(self.device)])
+        rest = untrained.digest(self.net) if self.stacked is None else ""  # of known layers, repr says all
+        return json.dumps([parts, inputs, self.layout.facts, repr(self.net), rest, self.metrics, str(self.device)])
 
     @cached_property
     def widths(self) -> int:

@@ -143,7 +143,8 @@ class Group:
         if self.built.measures:
             outputs = torch.cat([part.outputs for part in seen], 1)
             predictions = self.joined.each(lambda problem: problem.model.after, outputs)
-            found |= {name: measured(how, predictions, truth) for name, how in self.built.measures.items()}
+            for name in self.built.measures:
+                found[name] = measured([row.built.measures[name] for row in self.rows], predictions, truth)
         return found
 
 

@@ -57,7 +57,7 @@ class Joined:
         modules = [of(problem) for problem in self.distinct]
         if isinstance(modules[0], nn.Identity):
             return values
-        if len(modules) == 1 or not modules[0].state_dict():
+        if len(modules) == 1 or ours(modules[0]):
             return flat(modules[0], values)
         return torch.stack([modules[number](own) for number, own in zip(self.numbers, values, strict=True)])
 
@@ -72,6 +72,11 @@ class Joined:
             return lost(wanted[0], outputs, targets, together)
         own = zip(self.numbers, torch.split(outputs, 1), torch.split(targets, 1), strict=True)
         return torch.cat([lost(wanted[number], output, target, together) for number, output, target in own])
+
+
+def ours(module: nn.Module) -> bool:
+    """Whether it is one of ours that learned nothing from a split; what a user's own holds nobody knows."""
+    return type(module).__module__.startswith("jobs.") and not module.state_dict()
 
 
 def flat(module: nn.Module, values: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Of a pack all rows at once: further axes before those that are named here, such 
 value each, (K,), which on one thread is bit for bit that of its row alone. Truth may lack these axes: it is shared.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -141,10 +141,15 @@ OF_VALUES = (mse, rmse, mae, r2)
 OF_LOSS: dict[str, Callable[[Tensor], Tensor]] = {"perplexity": torch.exp}
 
 
-def measured(metric: Metric, predictions: Tensor, truth: Tensor) -> Tensor:
-    """The metric of each row of a pack, (K, B, …) and (K, B, …) -> (K,). A user's own metric knows one row."""
+def measured(metrics: Sequence[Metric], predictions: Tensor, truth: Tensor) -> Tensor:
+    """A metric of each row of a pack, (K, B, …) and (K, B, …) -> (K,). A user's own metric knows one row.
+
+    Args:
+        metrics: each row's; all are one of ours, or none is.
+    """
+    metric = metrics[0]
     if metric in OF_VALUES:  # of all the values that a sample has
         return metric(predictions.flatten(1)[..., None], truth.flatten(1)[..., None])
     if metric in METRICS.values():
         return metric(predictions, truth)
-    return torch.stack([metric(own, true) for own, true in zip(predictions, truth, strict=True)])
+    return torch.stack([own(*row) for own, *row in zip(metrics, predictions, truth, strict=True)])

@@ -21,8 +21,7 @@ Layer = Callable[[Named, Named, Tensor, bool], Tensor]  # (weights, buffers, (K,
 # many elements as fit, and through scalar ones, which round in another way, for the rest.
 EXACT = (nn.ReLU, nn.Identity, nn.LeakyReLU)
 ROUNDED = (nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.ELU, nn.Softplus, nn.Mish, nn.Hardswish)
-
-
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 DRAWN_AT_ONCE = 1 << 16  # numbers of dropout masks; more no longer save time
 
 
@@ -37,7 +36,12 @@ class Stacked:
         self.keys, self.number = torch.zeros(0, 0), 0  # of the dropout masks (steps, K), and the step that is trained
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.turned: set[str] = set()
-        self.layers = [self._layer(name, module) for name, module in chain("", net)]
+        # Of what is used twice, a network names only the first: those names are all that rows hold.
+        names = set(held(net))
+        layers = list(chain("", net))
+        if any(f"{name}{own}" not in names for name, module in layers for own in held(module)):
+            raise Unknown
+        self.layers = [self._layer(name, module) for name, module in layers]
         self.layout = Layout(net, self.shapes, self.turned)
 
     def __call__(self, weights: Named, buffers: Named, inputs: Tensor, training: bool) -> Tensor:
@@ -101,15 +105,21 @@ def chain(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     Raises:
         Unknown: one of them is not among the known ones, or does more than such a layer does.
     """
-    if module._forward_hooks or module._forward_pre_hooks or hasattr(module, "parametrizations"):
+    if any(getattr(module, hooks) for hooks in HOOKS) or hasattr(module, "parametrizations"):
         raise Unknown
     if type(module) is nn.Sequential:
-        for child, part in module.named_children():
+        for child, part in module._modules.items():  # not named_children, which leaves out a layer's second use
+            assert part is not None  # Sequential holds modules
             yield from chain(f"{name}{child}.", part)
     elif known(module):
         yield name, module
     else:
         raise Unknown
+
+
+def held(module: nn.Module) -> list[str]:
+    """The names of a layer's weights and buffers."""
+    return [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
 
 
 def known(module: nn.Module) -> bool:

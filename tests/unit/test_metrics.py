@@ -136,7 +136,7 @@ def test_a_metric_of_values_of_all_rows_of_a_pack_is_that_of_each_alone(name: st
 def test_values_of_any_shape_are_measured_row_by_row(shape: tuple[int, ...]) -> None:
     draws = torch.Generator().manual_seed(0)
     values, truth = torch.randn(2, *shape, generator=draws)
-    found = measured(METRICS["mse"], values, truth)
+    found = measured([METRICS["mse"]] * 4, values, truth)
     assert found.tolist() == [nn.functional.mse_loss(*row).item() for row in zip(values, truth, strict=True)]
 
 
@@ -147,7 +147,7 @@ def test_a_metric_of_the_users_own_is_asked_for_each_row() -> None:
         return predictions.max()
 
     logits = torch.arange(4 * 9 * 3.0).view(4, 9, 3)
-    assert measured(largest, logits, torch.zeros(4, 9)).tolist() == [26, 53, 80, 107]
+    assert measured([largest] * 4, logits, torch.zeros(4, 9)).tolist() == [26, 53, 80, 107]
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
