@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
@@ -26,9 +26,9 @@ def insert(session: Session, table: Table, columns: Sequence[str], rows: Sequenc
 
 
 def _copy(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    dialect = connection.dialect
+    dialect, driver = connection.dialect, cast(Any, connection.connection.driver_connection)
     try:
-        with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
     except dialect.loaded_dbapi.Error as error:  # it did not pass through SQLAlchemy, and looks as if it had
