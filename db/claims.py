@@ -4,15 +4,19 @@ A ready job is claimable while its sweep is open: the claim looks for open sweep
 of the best one. All statements are made once, so that each is compiled once.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    Connection,
+    Executable,
     Integer,
     Row,
     ScalarSelect,
     Select,
+    Text,
     Update,
     bindparam,
     exists,
@@ -38,15 +42,14 @@ from jobs.states import JobState, SweepState
 # on PostgreSQL 4,096 cost as much as all the rest of such a claim.
 MORE, MORE_OF_ONE = 4_096, 256
 
-JOBS, SWEEPS = table(Job), table(Sweep)
+JOBS, SWEEPS, ATTEMPTS = table(Job), table(Sweep), table(Attempt)
 ONE = literal_column("1", Integer)  # planners know nothing of a bound LIMIT, and fear much of it
 
 _sweep, _pack, _first = (bindparam(name, type_=Integer) for name in ("sweep", "of_pack", "first"))
-_limit, _slots = (bindparam(name, type_=Integer) for name in ("limit", "slots"))
+_limit, _slots, _most_more = (bindparam(name, type_=Integer) for name in ("limit", "slots", "most_more"))
 
 _IS_OPEN = SWEEPS.c.state == literal(SweepState.OPEN)
-_IS_READY = JOBS.c.state == literal(JobState.READY)
-_READY = (JOBS.c.sweep_id == _sweep, _IS_READY)
+_IS_READY, _IS_RUNNING = (JOBS.c.state == literal(state) for state in (JobState.READY, JobState.RUNNING))
 
 
 def _open_sweeps() -> Select[Any]:
@@ -83,6 +86,8 @@ def _postgresql_among(element: among, compiler: Any, **kw: Any) -> str:
 
 def _taking(chosen: CTE) -> Update:
     """The guarded UPDATE by which these jobs are taken."""
+    uid = select(SWEEPS.c.uid).where(SWEEPS.c.id == JOBS.c.sweep_id).scalar_subquery().label("uid")
+    given = (JOBS.c[name] for name in ("id", "sweep_id", "attempt", "params", "seed", "pack", "failures"))
     return (
         update(JOBS)
         .where(among(JOBS.c.id, select(chosen.c.id).scalar_subquery()), _IS_READY)
@@ -92,8 +97,19 @@ def _taking(chosen: CTE) -> Update:
             attempt=JOBS.c.attempt + 1,
             lease_expires_at=now(bindparam("lease")),
         )
-        .returning(JOBS.c.id, JOBS.c.attempt, JOBS.c.params, JOBS.c.seed, JOBS.c.pack, JOBS.c.failures)
+        .returning(*given, uid)
     )
+
+
+def _claiming(chosen: CTE) -> dict[str, Executable]:
+    """dialect -> the statement that claims these jobs; PostgreSQL's does all, for each one more is a way to the server."""
+    taken = _taking(chosen).cte("taken")
+    attempt = select(taken.c.id, taken.c.attempt, bindparam("by", type_=Text), now())
+    begun = insert(ATTEMPTS).from_select(["job_id", "attempt", "worker", "started_at"], attempt).cte("begun")
+    sweep, pack = (select(func.min(taken.c[name])).scalar_subquery() for name in ("sweep_id", "pack"))
+    # The statement does not see its own changes: what it takes is among the ready ones.
+    more = _count(_most_more, (*_in(_IS_READY, pack, sweep), JOBS.c.id.not_in(select(taken.c.id))))
+    return {"sqlite": _taking(chosen), "postgresql": select(taken, more.label("more")).add_cte(begun)}
 
 
 def _locked(chosen: Select[Any], name: str) -> CTE:
@@ -102,51 +118,74 @@ def _locked(chosen: Select[Any], name: str) -> CTE:
     return chosen.with_for_update(skip_locked=True, of=JOBS).cte(name)
 
 
-def _best(*columns: ColumnElement[Any]) -> CTE:
-    return _locked(select(*columns).where(*_READY).order_by(JOBS.c.pack, JOBS.c.id).limit(ONE), "best")
+def _best(*columns: ColumnElement[Any], sweep: ColumnElement[int] = _sweep) -> CTE:
+    ready = select(*columns).where(JOBS.c.sweep_id == sweep, _IS_READY)
+    return _locked(ready.order_by(JOBS.c.pack, JOBS.c.id).limit(ONE), "best")
+
+
+def _best_of_all() -> CTE:
+    """The first ready job of the best sweep: none, if others are just about to take all that this sweep has."""
+    return _best(JOBS.c.id, sweep=_open_sweeps().with_only_columns(SWEEPS.c.id).limit(ONE).scalar_subquery())
 
 
 def _mates(pack: ColumnElement[int], limit: ColumnElement[int], *where: ColumnElement[bool]) -> CTE:
     """Ready jobs of a pack. One that has failed may be what killed its trainer: it is for a claim of its own."""
-    mates = select(JOBS.c.id).where(*_ready_of(pack), JOBS.c.failures == 0, *where)
+    mates = select(JOBS.c.id).where(*_in(_IS_READY, pack), JOBS.c.failures == 0, *where)
     return _locked(mates.order_by(JOBS.c.pack, JOBS.c.id).limit(limit), "mates")
 
 
-def _count(pack: ColumnElement[int], at_most: ColumnElement[int], *where: ColumnElement[bool]) -> ScalarSelect[int]:
-    ready = select(ONE).where(*_ready_of(pack), *where).order_by(JOBS.c.pack, JOBS.c.id).limit(at_most).subquery()
-    return select(func.count()).select_from(ready).scalar_subquery()
+def _count(at_most: ColumnElement[int], *parts: Sequence[ColumnElement[bool]]) -> ScalarSelect[int]:
+    """How many jobs are in these parts of the index together, counted no further than `at_most`."""
+    one = ONE.label("one")
+    found = [
+        select(select(one).where(*part).order_by(JOBS.c.pack, JOBS.c.id).limit(at_most).subquery()) for part in parts
+    ]
+    rows = (union_all(*found).limit(at_most) if len(found) > 1 else found[0]).subquery()
+    return select(func.count()).select_from(rows).scalar_subquery()
 
 
-def _ready_of(pack: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
+def _in(
+    state: ColumnElement[bool], pack: ColumnElement[int], sweep: ColumnElement[int] = _sweep
+) -> tuple[ColumnElement[bool], ...]:
+    """Jobs of a pack in a state."""
     # A range of one number, in the order (pack, id): only the index of the claim serves that. With an equality planners
     # think that the LIMIT is soon reached, and walk through all jobs by id.
-    return (*_READY, JOBS.c.pack.between(pack, pack))
+    return JOBS.c.sweep_id == sweep, state, JOBS.c.pack.between(pack, pack)
 
 
 def _best_with_mates() -> CTE:
-    """The best job and, of n others of its pack, n / slots rounded down: with itself a slot's part, rounded up."""
+    """The best job, and others of its pack up to a slot's share of all that are ready or train."""
     best = _best(JOBS.c.id, JOBS.c.pack, JOBS.c.failures)
     first, pack, failures = (select(best.c[name]).scalar_subquery() for name in ("id", "pack", "failures"))
     later = JOBS.c.id > first
-    part = _count(pack, (_limit - 1) * _slots, later) // _slots
-    mates = _mates(pack, part, later, failures == 0)
+    others = (*_in(_IS_READY, pack), later), _in(_IS_RUNNING, pack)
+    share = _count((_limit - 1) * _slots, *others) // _slots  # without itself rounded down: with it, rounded up
+    mates = _mates(pack, share, later, failures == 0)
     return union_all(select(best.c.id), select(mates.c.id)).cte("chosen")
 
 
+def _rest() -> CTE:
+    """What a slot that has just claimed one job of a pack may have besides: as `_best_with_mates`, without the best."""
+    others = _in(_IS_READY, _pack), _in(_IS_RUNNING, _pack)
+    return _mates(_pack, (_count(_limit * _slots + 1, *others) - 1) // _slots)
+
+
 def _like() -> CTE:
-    """A slot's part of a pack's jobs, rounded up."""
-    return _mates(_pack, (_count(_pack, _limit * _slots) + _slots - 1) // _slots)
+    """A slot's part of a pack's ready jobs, rounded up."""
+    return _mates(_pack, (_count(_limit * _slots, _in(_IS_READY, _pack)) + _slots - 1) // _slots)
 
 
 OPEN_SWEEPS = _open_sweeps()
 OPEN_SWEEP = select(SWEEPS.c.id, SWEEPS.c.uid).where(
     SWEEPS.c.id == _sweep, SWEEPS.c.queue == bindparam("queue"), _IS_OPEN
 )
-TAKE_ONE = _taking(_best(JOBS.c.id))
-TAKE_SOME = _taking(_best_with_mates())
-TAKE_LIKE = _taking(_like())
-COUNT_MORE = select(_count(_pack, _limit))
-BEGIN_ATTEMPTS = insert(table(Attempt)).values(started_at=now())
+TAKE_BEST = _claiming(_best_of_all())
+TAKE_ONE = _claiming(_best(JOBS.c.id))
+TAKE_SOME = _claiming(_best_with_mates())
+TAKE_REST = _claiming(_rest())
+TAKE_LIKE = _claiming(_like())
+COUNT_MORE = select(_count(_most_more, _in(_IS_READY, _pack)))  # SQLite
+BEGIN_ATTEMPTS = insert(ATTEMPTS).values(started_at=now())  # SQLite
 
 
 def has_ready(session: Session, queue: str) -> bool:
@@ -176,47 +215,63 @@ def claim(
     limit: int = 1,
     first: int | None = None,
     like: tuple[int, int] | None = None,
+    beside_one: bool = False,
 ) -> list[Claim]:
     """Take the best ready job, and up to `limit` - 1 that may train with it: highest priority first, then oldest first.
 
-    ready → running, attempt + 1, with a lease. A job that has failed before is claimed alone. Of a pack's ready jobs no
-    more are taken than come to each slot of the queue's living workers.
+    ready → running, attempt + 1, with a lease. A job that has failed before is claimed alone. A slot's share is the
+    number of the pack's jobs that are ready or running, divided by the slots of the queue's living workers, rounded up:
+    no more are taken. So 512 jobs come to two slots as 256 and 256.
 
     Args:
         first: the sweep that comes before all others.
-        like: (sweep, pack): only such jobs, to join others that train.
+        like: (sweep, pack): only such jobs, to join others that train, and of those that are ready no more than come to
+            each slot: what is left over keeps all slots fed.
+        beside_one: with `like`, the slot has just claimed one job of the pack, and nothing else of it: up to `limit`
+            others complete its share.
     """
-    values = {"queue": queue, "first": first, "by": worker, "lease": lease_seconds}
+    values = {"queue": queue, "first": first, "by": worker, "lease": lease_seconds, "most_more": MORE_OF_ONE}
+    if limit == 1 and not like and (claims := _claim(session, TAKE_BEST, values)):
+        return claims
     if like:
         values |= {"sweep": like[0], "of_pack": like[1]}
-    connection = session.connection()
-    for sweep, uid in connection.execute(OPEN_SWEEP if like else OPEN_SWEEPS, values).all():
-        spec = sweep_spec(session, sweep, uid)
-        most = min(limit, spec.pack or limit)
-        statement = TAKE_LIKE if like else TAKE_ONE if most == 1 else TAKE_SOME
+    for sweep, uid in session.connection().execute(OPEN_SWEEP if like else OPEN_SWEEPS, values).all():
+        most = min(limit, sweep_spec(session, sweep, uid).pack or limit)
+        statement = TAKE_ONE if most == 1 else TAKE_SOME
+        if like:
+            statement = TAKE_REST if beside_one else TAKE_LIKE
         if most > 1 or like:
-            values |= {"limit": most, "slots": max(1, workers.count_slots(session, queue))}
-        taken = sorted(connection.execute(statement, values | {"sweep": sweep}), key=lambda row: row.id)
-        if taken:  # else others were quicker
-            return _claims(session, (sweep, uid), worker, taken, MORE if most > 1 else MORE_OF_ONE)
+            values |= {"limit": most, "slots": max(1, workers.count_slots(session, queue)), "most_more": MORE}
+        if claims := _claim(session, statement, values | {"sweep": sweep}):  # else others were quicker
+            return claims
     return []
 
 
-def _claims(session: Session, named: tuple[int, str], worker: str, taken: list[Row[Any]], at_most: int) -> list[Claim]:
-    connection, spec, pack = session.connection(), sweep_spec(session, *named), taken[0].pack
-    connection.execute(BEGIN_ATTEMPTS, [{"job_id": row.id, "attempt": row.attempt, "worker": worker} for row in taken])
-    more = (
-        0 if spec.pack == 1 else connection.scalar(COUNT_MORE, {"sweep": named[0], "of_pack": pack, "limit": at_most})
-    )
+def _claim(session: Session, statement: dict[str, Executable], values: dict[str, Any]) -> list[Claim]:
+    connection = session.connection()
+    taken = sorted(connection.execute(statement[connection.dialect.name], values), key=lambda row: row.id)
+    if not taken:
+        return []
+    some = taken[0]
+    spec = sweep_spec(session, some.sweep_id, some.uid)
+    more = some.more if connection.dialect.name == "postgresql" else _begin(connection, taken, values)
     return [
         Claim(
-            spec=job_spec(spec, *named, row.id, row.params, row.seed),
-            worker=worker,
+            spec=job_spec(spec, row.sweep_id, row.uid, row.id, row.params, row.seed),
+            worker=values["by"],
             attempt=row.attempt,
             time_limit=spec.time_limit,
-            pack=pack,
+            pack=row.pack,
             most=1 if row.failures else spec.pack,  # it may be what killed its trainer: nobody joins it
-            more=0 if row.failures else more or 0,
+            more=0 if row.failures or spec.pack == 1 else more,
         )
         for row in taken
     ]
+
+
+def _begin(connection: Connection, taken: list[Row[Any]], values: dict[str, Any]) -> int:
+    """SQLite: begin the attempts; how many jobs of the pack are still ready."""
+    attempts = [{"job_id": row.id, "attempt": row.attempt, "worker": values["by"]} for row in taken]
+    connection.execute(BEGIN_ATTEMPTS, attempts)
+    of_pack = {"sweep": taken[0].sweep_id, "of_pack": taken[0].pack, "most_more": values["most_more"]}
+    return connection.execute(COUNT_MORE, of_pack).scalar_one()

@@ -1,7 +1,11 @@
-"""How many jobs of a sweep are in each state, without counting them: triggers keep the numbers (migration 0004)."""
+"""How many jobs of a sweep are in each state, without counting them.
+
+Triggers keep the numbers when jobs change or go (migration 0004). Who inserts jobs calls `add`: SQLite's triggers fire
+for each row, and one that counted what comes in took as long as all the rest.
+"""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import ColumnElement, column, func, select, table, text
 from sqlalchemy.dialects.postgresql import insert
@@ -52,13 +56,15 @@ def gather(session: Session) -> int:
         sums[row.sweep_id, row.state] += row.number
         session.delete(row)
     session.flush()
-    if sums:
-        _add(session, sums)
+    add(session, sums)
     return len(found)
 
 
-def _add(session: Session, sums: Counter[tuple[int, str]]) -> None:
-    rows = [{"sweep_id": sweep, "state": state, "part": 0, "number": number} for (sweep, state), number in sums.items()]
+def add(session: Session, jobs: Mapping[tuple[int, str], int]) -> None:
+    """Count jobs that came in: (sweep, state) -> number."""
+    rows = [{"sweep_id": sweep, "state": state, "part": 0, "number": number} for (sweep, state), number in jobs.items()]
+    if not rows:
+        return
     added = insert(Count)
     added = added.on_conflict_do_update(
         index_elements=(Count.sweep_id, Count.state, Count.part), set_={"number": Count.number + added.excluded.number}

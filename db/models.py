@@ -168,7 +168,7 @@ class Job(Base):
 
 
 class Count(Base):
-    """How many jobs of a sweep are in a state: the sum over the parts. Kept by triggers, so no statement forgets it.
+    """How many jobs of a sweep are in a state: the sum over the parts. Kept by triggers and by `db.counts.add`.
 
     Every session of PostgreSQL counts in a part of its own, for one shared row would make claims wait for each other.
     """

@@ -5,10 +5,10 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from db import counts
+from db import bulk, counts
 from db.clock import now
 from db.models import Job, Sweep
 from db.rows import execute_update, spec_as_json, table
@@ -45,7 +45,7 @@ def add_sweep(session: Session, spec: SweepSpec, spec_hash: str, total: int) -> 
 def add_jobs(
     session: Session, sweep: int, rows: Sequence[tuple[int, int, Json]], packs: Iterable[int] = itertools.repeat(0)
 ) -> None:
-    """Add jobs, given as (cell, seed, params), to a sweep that is being submitted.
+    """Add jobs, given as (cell, seed, params), to a sweep that is being submitted, and count them.
 
     Args:
         packs: the pack number of each job.
@@ -59,15 +59,17 @@ def add_jobs(
     ).one_or_none()
     if touched is None:
         raise DatabaseError(f"sweep {sweep} is no longer being submitted")
-    same = {"sweep_id": sweep, "task": touched.task, "metric": touched.metric, "state": JobState.READY}
-    same |= {"attempt": 0, "failures": 0, "epoch": 0}
-    session.connection().execute(
-        insert(JOBS),
+    same = (sweep, touched.task, touched.metric, JobState.READY.value, 0, 0, 0)
+    bulk.insert(
+        session,
+        JOBS,
+        ("sweep_id", "task", "metric", "state", "attempt", "failures", "epoch", "cell", "seed", "params", "pack"),
         [
-            {"cell": cell, "seed": seed, "params": params, "pack": pack, **same}
+            (*same, cell, seed, bulk.as_json(params), pack)
             for (cell, seed, params), pack in zip(rows, packs, strict=False)
         ],
     )
+    counts.add(session, {(sweep, JobState.READY): len(rows)})
 
 
 def open_sweep(session: Session, sweep: int) -> bool:

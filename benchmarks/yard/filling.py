@@ -2,13 +2,14 @@
 
 import random
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import insert, text
 
-from db import submission
+from db import counts, submission
 from db.models import Job
 from db.rows import rank_key
 from db.session import Database
@@ -52,6 +53,7 @@ def fill(database: Database, jobs: int, progress: Callable[[int, int], None]) ->
             rows = [job(sweep, number, cell, draw) for cell in range(start, min(size, start + CHUNK))]
             with database.writing() as session:
                 session.execute(insert(Job), rows)
+                counts.add(session, Counter((sweep, row["state"]) for row in rows))
             done += len(rows)
             progress(done, sum(sweeps(jobs)))
         with database.writing() as session:

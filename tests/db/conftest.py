@@ -19,7 +19,7 @@ Row = Callable[[int], dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def _counts_are_right(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After every test: triggers keep the counts, whatever a statement does."""
+    """After every test: the counts are kept, whatever a statement does."""
     database: Database | None = None
     if "database" in request.fixturenames:
         database = request.getfixturevalue("database")

@@ -147,8 +147,10 @@ class TestWithManySessions:
         self, database: Database, add_sweep: AddSweep
     ) -> None:
         add_sweep(5)
+        _claim(database, "w")
         with database.writing() as session:
             assert counts.gather(session) == 0
+        assert _parts(database) != {0}
 
 
 def _claim(database: Database, worker: str) -> list[Claim]:

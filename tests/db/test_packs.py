@@ -33,6 +33,13 @@ def crash(database: Database, claimed: Claim) -> None:
     assert write(database, queue.fail, claimed, failure) is JobState.READY
 
 
+def register(database: Database, *slots: int) -> None:
+    """Workers of the queue that live, with so many slots each."""
+    with database.writing() as session:
+        for number, count in enumerate(slots):
+            workers.register(session, f"w{number}", "cpu", count, {})
+
+
 class TestClaim:
     def test_jobs_of_another_pack_wait_for_a_claim_of_their_own(self, database: Database, add_sweep: AddSweep) -> None:
         add_sweep(5, packs=[1, 0, 1, 0, 1])
@@ -62,21 +69,60 @@ class TestClaim:
         write(database, queue.pause_sweep, sweep)
         assert claim(database, limit=9, like=(sweep, 0)) == []
 
-    @pytest.mark.parametrize("joining", [False, True])
-    @pytest.mark.parametrize(("slots", "taken"), [((), [7]), ((1,), [7]), ((2,), [4, 2, 1]), ((3, 5), [1] * 7)])
+    @pytest.mark.parametrize(
+        ("slots", "taken", "joining"),
+        [
+            ((), [7], [7]),
+            ((1,), [7], [7]),
+            ((2,), [4, 3], [4, 2, 1]),
+            ((3,), [3, 3, 1], [3, 2, 1, 1]),
+            ((3, 5), [1] * 7, [1] * 7),
+        ],
+    )
+    @pytest.mark.parametrize("like", [False, True])
     def test_of_a_pack_each_slot_gets_its_part(
-        self, database: Database, add_sweep: AddSweep, slots: tuple[int, ...], taken: list[int], joining: bool
+        self,
+        database: Database,
+        add_sweep: AddSweep,
+        slots: tuple[int, ...],
+        taken: list[int],
+        joining: list[int],
+        like: bool,
     ) -> None:
-        """A worker that stopped, and one of another queue, take no part."""
+        """Of all that is ready or trains; of what joins others, of all that is ready, to keep all slots fed.
+
+        A worker that stopped, and one of another queue, take no part.
+        """
         sweep = add_sweep(7)
+        register(database, *slots)
         with database.writing() as session:
-            for number, count in enumerate(slots):
-                workers.register(session, f"w{number}", "cpu", count, {})
             workers.register(session, "another", "gpu", 4, {})
             workers.register(session, "stopped", "cpu", 4, {})
             workers.stop(session, "stopped")
-        like = (sweep, 0) if joining else None
-        assert [len(claim(database, limit=9, like=like)) for _ in taken] == taken
+        of = (sweep, 0) if like else None
+        expected = joining if like else taken
+        assert [len(claim(database, limit=9, like=of)) for _ in expected] == expected
+
+    def test_512_jobs_come_to_two_slots_in_two_halves_also_where_each_claims_one_first(
+        self, database: Database, add_sweep: AddSweep
+    ) -> None:
+        sweep = add_sweep(512)
+        register(database, 1, 1)
+        for _ in range(2):
+            with database.writing() as session:
+                (one,) = queue.claim(session, "cpu", "w0", 60.0)
+                others = queue.claim(session, "cpu", "w0", 60.0, limit=500, like=(sweep, 0), beside_one=True)
+            assert len([one, *others]) == 256
+        assert others[-1].more == 0
+
+    def test_what_completes_a_share_is_no_more_than_was_asked_for(
+        self, database: Database, add_sweep: AddSweep
+    ) -> None:
+        sweep = add_sweep(9)
+        register(database, 2)
+        with database.writing() as session:
+            queue.claim(session, "cpu", "w0", 60.0)
+            assert len(queue.claim(session, "cpu", "w0", 60.0, limit=3, like=(sweep, 0), beside_one=True)) == 3
 
     @pytest.mark.parametrize(("pack", "taken"), [(0, 5), (1, 1), (2, 2), (9, 5)])
     def test_no_more_jobs_are_claimed_at_once_than_the_sweep_lets_train_together(

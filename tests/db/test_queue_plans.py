@@ -46,6 +46,7 @@ def statements_of(
         ("claim", "ix_jobs_sweep_state_pack"),
         ("claim of many", "ix_jobs_sweep_state_pack"),
         ("claim of the like", "ix_jobs_sweep_state_pack"),
+        ("claim of the rest of a share", "ix_jobs_sweep_state_pack"),
         ("rescue", "ix_jobs_running"),
         ("due", "ix_jobs_waiting"),
         ("close", "ix_jobs_sweep_state_pack"),
@@ -65,6 +66,8 @@ def test_each_step_of_the_queue_reads_an_index(database: Database, add_sweep: Ad
                     queue.claim(session, "cpu", "w", 60.0, limit=2)
                 case "claim of the like":
                     queue.claim(session, "cpu", "w", 60.0, limit=2, like=(1, 0))
+                case "claim of the rest of a share":
+                    queue.claim(session, "cpu", "w", 60.0, limit=2, like=(1, 0), beside_one=True)
                 case "rescue":
                     queue.rescue(session)
                 case "due":

@@ -1,4 +1,4 @@
-"""Counts of jobs per state, kept by triggers; sweeps that are being deleted"""
+"""Counts of jobs per state, kept by triggers on changes; sweeps that are being deleted"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,7 +18,6 @@ SQLITE_ADD = """
 """
 ADDED, TAKEN = SQLITE_ADD.format(row="NEW", number=1), SQLITE_ADD.format(row="OLD", number=-1)
 SQLITE = {
-    "jobs_counted_insert": f"AFTER INSERT ON jobs BEGIN {ADDED} END",
     "jobs_counted_update": f"AFTER UPDATE OF state ON jobs WHEN OLD.state <> NEW.state BEGIN {TAKEN} {ADDED} END",
     "jobs_counted_delete": f"AFTER DELETE ON jobs BEGIN {TAKEN} END",
 }
@@ -37,7 +36,6 @@ END $$
 ADDED_ROWS = "SELECT sweep_id, state, 1 AS number FROM added"
 TAKEN_ROWS = "SELECT sweep_id, state, -1 AS number FROM taken"
 POSTGRESQL = {
-    "jobs_counted_insert": ("INSERT", "NEW TABLE AS added", ADDED_ROWS),
     "jobs_counted_update": (
         "UPDATE",
         "NEW TABLE AS added OLD TABLE AS taken",
