@@ -215,7 +215,9 @@ class OfTorch(Optimizer):
         self.optimizers = [self.optimizers[row] for row in rows.tolist()]
 
     def add(self, states: Sequence[dict[str, Tensor]]) -> None:
-        for state in states:
+        for held in states:
+            # Step counters on the CPU, as a fresh optimizer has them: elsewhere each step would wait for the device.
+            state = {name: value.to(self.device if value.ndim else "cpu") for name, value in held.items()}
             weights = nn.Parameter(torch.zeros(self.size, device=self.device))
             one = OTHERS[self.params.optimizer]([weights])
             groups = one.state_dict()["param_groups"]
