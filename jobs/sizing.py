@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,8 +90,12 @@ def agrees(row: Row, mode: Mode) -> bool:
 
 
 def gradients(row: Row, mode: Mode) -> torch.Tensor:
-    """Of one step of copies of the row with weights that differ: (CHECKED, N)."""
-    pack = Pack([copied(row, 1 + 0.1 * number) for number in range(CHECKED)], mode, CHECKED)
+    """Of one step of copies of the row with weights that differ: (CHECKED, N). In float32, whatever its precision.
+
+    What is looked for is a wrong gradient; bfloat16 would hide it, or be taken for it.
+    """
+    copies = [copied(row, 1 + 0.1 * number, precision="float32") for number in range(CHECKED)]
+    pack = Pack(copies, mode, CHECKED)
     found = torch.zeros_like(pack.gradients)
 
     def keep(number: int) -> None:
@@ -102,9 +107,9 @@ def gradients(row: Row, mode: Mode) -> torch.Tensor:
     return found
 
 
-def copied(row: Row, factor: float = 1.0) -> Row:
+def copied(row: Row, factor: float = 1.0, **changes: Any) -> Row:
     """A fresh job beside this one, whose weights are so many times as large."""
-    copy = Row(row.assignment, row.params, row.built)
+    copy = Row(row.assignment, row.params.model_copy(update=changes), row.built)
     copy.state = State(weights=row.built.weights * factor, buffers=row.built.buffers)
     return copy
 

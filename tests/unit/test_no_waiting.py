@@ -4,6 +4,7 @@ The device is torch's "meta", whose tensors have no content: whoever wants to re
 as it passes by. Both hold of a GPU, of which there is none here.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,13 @@ def test_a_step_that_waits_is_found(make_spec: MakeSpec, monkeypatch: pytest.Mon
     assert waits(rows, Mode.STACKED, 4) == waits(rows, Mode.STACKED, 1) + 6
     with pytest.raises(RuntimeError, match="meta"):
         torch.ones(1, device=META).item()
+
+
+def test_no_step_in_float16_waits(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.group.precise", lambda device, precision: contextlib.nullcontext())  # meta has no float16
+    monkeypatch.setattr("jobs.scaling.read", lambda counts: 0)  # once, before the epoch
+    rows = rows_of(make_spec(batch_size=16, precision="float16", clip_norm=1.0), Mode.STACKED)
+    assert waits(rows, Mode.STACKED, 4) == waits(rows, Mode.STACKED, 1) > 0
 
 
 @pytest.mark.parametrize(("mode", "given"), TABLES)
