@@ -20,8 +20,10 @@ T = TypeVar("T", bound=optim.Optimizer)
 Numbers = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-# Rows longer than this are updated one by one with torch's fused kernels: one pass over memory in place of ten.
+# Rows longer than this are updated one by one with torch's fused kernels: one pass over memory in place of ten. On a
+# GPU only a row that is alone: of many, a pass is one kernel for all, and starting one for each would take longer.
 FUSED = 5_000
+FUSED_ON = ("cpu", "cuda")
 BETA1, BETA2, EPS, ALPHA = 0.9, 0.999, 1e-8, 0.99  # torch's defaults
 
 
@@ -38,7 +40,7 @@ class Optimizer:
         """
         self.params, self.size, self.device = params, size, device
         self.state = {name: torch.zeros(0, size, device=device) for name in self.slots}
-        self.fused = size > FUSED and device.type == "cpu"
+        self.wide = size > FUSED and device.type in FUSED_ON
 
     def keep(self, rows: Tensor) -> None:
         """Only these rows go on, in this order."""
@@ -79,6 +81,8 @@ class Optimizer:
         # In double precision until here, as the numbers that torch.optim computes with.
         self.table = torch.from_numpy(ordered.astype(np.float32)).to(self.device)  # (steps, columns, K, 1)
         self.by_step = self.table.unbind(0)
+        if self.wide:  # what fused kernels count up, where they read it
+            self.counts = torch.from_numpy((self.steps - 1).astype(np.float32)).to(self.device)
 
     def columns(self, decays: Numbers) -> list[Numbers]:
         """What `update` computes with besides the decays, each (K, steps) or (K, 1)."""
@@ -91,7 +95,7 @@ class Optimizer:
             weights, gradients: (K, N) of the rows that `prepare` was told of; both are written to.
         """
         state = [matrix[self.here] for matrix in self.state.values()]
-        if not self.fused:
+        if not self.wide or (len(weights) > 1 and self.device.type != "cpu"):
             self.update(weights, gradients, state, self.by_step[number].unbind(0))
             return
         for row in range(len(weights)):
@@ -280,7 +284,7 @@ def _fused_adam(update: Any, optimizer: Adam, row: int, one: list[Tensor], numbe
         [mean],
         [square],
         [],
-        [torch.tensor(float(optimizer.steps[row, number] - 1))],
+        [optimizer.counts[row, number]],
         foreach=False,
         fused=True,
         amsgrad=False,

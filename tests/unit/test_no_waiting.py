@@ -100,6 +100,14 @@ def test_no_step_in_float16_waits(make_spec: MakeSpec, monkeypatch: pytest.Monke
     assert waits(rows, Mode.STACKED, 4) == waits(rows, Mode.STACKED, 1) > 0
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])  # torch has no "meta" of the one for sgd
+def test_no_step_of_a_wide_row_waits(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
+    """It is updated by torch's fused kernels, as on a GPU."""
+    monkeypatch.setattr("jobs.optimizers.FUSED_ON", ("meta",))
+    rows = rows_of(make_spec(hidden=[100, 100], batch_size=16, optimizer=optimizer, momentum=0.9), Mode.ALONE)
+    assert waits(rows, Mode.ALONE, 4) == waits(rows, Mode.ALONE, 1) > 0
+
+
 @pytest.mark.parametrize(("mode", "given"), TABLES)
 def test_no_step_of_a_table_waits(make_spec: MakeSpec, mode: Mode, given: Given) -> None:
     rows = rows_of(make_spec(batch_size=16, **given), mode)
