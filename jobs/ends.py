@@ -26,7 +26,8 @@ def unfinished(row: Row, answer: Answer) -> Outcome | None:
 
     # Stop, because it diverged? A checkpoint of that would only diverge again.
     if row.diverged is not None:
-        error = f"{row.diverged} was not finite in epoch {row.epoch}; try a smaller lr or clip_norm"
+        wider = ", or precision: bfloat16" if row.params.precision == "float16" else ""
+        error = f"{row.diverged} was not finite in epoch {row.epoch}; try a smaller lr or clip_norm{wider}"
         return Failure(job=row.spec.job, reason=FailureReason.DIVERGED, error=error, epoch=row.epoch)
     return None
 

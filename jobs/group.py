@@ -9,9 +9,11 @@ from torch import Tensor
 
 from jobs.forward import Forward, Named, precise
 from jobs.joined import Joined
+from jobs.memory import HEAP
 from jobs.metrics import OF_LOSS, measured
 from jobs.randomness import Purpose, drawn_from, dropout_keys, generator, order
 from jobs.row import Row
+from jobs.scaling import unscaled
 
 TOGETHER_ROWS = 512  # samples of each job in one forward pass without gradients; the same however many jobs there are
 
@@ -38,7 +40,13 @@ class Group:
         self.norms = torch.tensor(norms, device=self.device)[:, None]
 
     def train(
-        self, weights: Tensor, gradients: Tensor, buffers: Named, step: Callable[[int], None], steps: int
+        self,
+        weights: Tensor,
+        gradients: Tensor,
+        buffers: Named,
+        step: Callable[[int], None],
+        steps: int,
+        scales: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """One pass over the training rows: loss and metrics (K,) of the outputs as each batch gave them.
 
@@ -47,6 +55,7 @@ class Group:
             buffers: (K, …) each.
             step: the optimizer's step of this number, once the gradients are there.
             steps: how many; less than an epoch has, to see how long they take.
+            scales: (K,) factors of the losses whose gradients are computed; `step` may change them.
         """
         batches = self.built.batches[:steps]
         orders = self._orders()[:, : sum(batches)]
@@ -57,19 +66,26 @@ class Group:
             for number, chosen in enumerate(torch.split(orders, batches, dim=1)):
                 if keys is not None:
                     self.forward.draw(self.built, buffers, keys, number)
-                seen.append(self._learn(leaves, gradients, buffers, chosen, number))
+                seen.append(self._learn(leaves, gradients, buffers, chosen, number, scales))
                 with torch.no_grad():
                     step(number)
-        return self._judge(seen, self.joined.take("train", "truth", orders))
+                HEAP.tick()
+        found = self._judge(seen, self.joined.take("train", "truth", orders))
+        return found if scales is None else {**found, "loss": unscaled(found["loss"], scales)}
 
-    def _learn(self, leaves: Named, gradients: Tensor, buffers: Named, chosen: Tensor, number: int) -> Seen:
+    def _learn(
+        self, leaves: Named, gradients: Tensor, buffers: Named, chosen: Tensor, number: int, scales: Tensor | None
+    ) -> Seen:
         """The gradients of these training rows (K, B), and what was seen of them."""
         inputs = self.joined.each(lambda problem: problem.feed, self.joined.take("train", "inputs", chosen))
         targets = self.joined.take("train", "targets", chosen)
         seen = self._look(leaves, buffers, self._augmented(inputs, number), targets, training=True)
-        total = seen.losses.mean(1).sum()  # whose gradient by a row's weights is that of the row's own mean
+        means = seen.losses.mean(1)
+        total = means.sum() if scales is None else (means * scales).sum()  # a row's weights move its own mean alone
         found = torch.autograd.grad(total, list(leaves.values()))
         torch.cat([*self.forward.flat(self.built, found), self.rest], 1, out=gradients)
+        if scales is not None:
+            gradients.div_(scales[:, None])
         if self.clips:
             self._clip(gradients)
         return Seen(seen.losses.detach(), seen.outputs.detach())

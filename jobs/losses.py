@@ -1,6 +1,7 @@
 """Losses, element by element: a job's loss is their mean, taken outside so that rows of a pack cannot mix."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Literal
 
 import torch
@@ -47,8 +48,12 @@ def regression(name: Literal["mse", "l1", "huber"], huber_delta: float) -> Loss:
 def weighted(loss: Loss, weights: Tensor) -> Loss:
     """The same, each element times the weight of its class. weights: (classes,); targets: class numbers."""
 
+    @cache  # sent to a device once, not with each batch
+    def on(device: torch.device) -> Tensor:
+        return weights.to(device)
+
     def weighted_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        return loss(outputs, targets) * weights.to(targets.device)[targets.long()]
+        return loss(outputs, targets) * on(targets.device)[targets.long()]
 
     return weighted_loss
 

@@ -23,3 +23,6 @@ class Returner:
         if self._trim is not None and time.monotonic() - self._returned_at >= EVERY_SECONDS:
             self._trim(0)
             self._returned_at = time.monotonic()
+
+
+HEAP = Returner()  # of this process

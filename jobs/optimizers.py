@@ -18,9 +18,12 @@ from jobs.params import TrainingParams
 
 T = TypeVar("T", bound=optim.Optimizer)
 Numbers = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
-# Rows longer than this are updated one by one with torch's fused kernels: one pass over memory in place of ten.
+# Rows longer than this are updated one by one with torch's fused kernels: one pass over memory in place of ten. On a
+# GPU only a row that is alone: of many, a pass is one kernel for all, and starting one for each would take longer.
 FUSED = 5_000
+FUSED_ON = ("cpu", "cuda")
 BETA1, BETA2, EPS, ALPHA = 0.9, 0.999, 1e-8, 0.99  # torch's defaults
 
 
@@ -37,7 +40,7 @@ class Optimizer:
         """
         self.params, self.size, self.device = params, size, device
         self.state = {name: torch.zeros(0, size, device=device) for name in self.slots}
-        self.fused = size > FUSED and device.type == "cpu"
+        self.wide = size > FUSED and device.type in FUSED_ON
 
     def keep(self, rows: Tensor) -> None:
         """Only these rows go on, in this order."""
@@ -54,40 +57,63 @@ class Optimizer:
         """The state of a row: (N,) each."""
         return {name: matrix[row] for name, matrix in self.state.items()}
 
-    def prepare(self, params: Sequence[TrainingParams], done: Sequence[int], rates: Numbers) -> None:
+    def scales(self, here: slice) -> Tensor | None:
+        """Factors (K,) of these rows' losses; None: they are not scaled."""
+        return None
+
+    def prepare(
+        self, here: slice, params: Sequence[TrainingParams], done: Sequence[int] | Counts, rates: Numbers
+    ) -> None:
         """Before an epoch.
 
         Args:
-            params: of the rows that are trained.
+            here: the rows that are trained.
+            params: of them.
             done: the steps each of them has done.
             rates: (K, steps) their learning rates.
         """
-        self.rows, self.rates = params, rates
+        self.here, self.rows, self.rates = here, params, rates
         self.steps = np.asarray(done)[:, None] + np.arange(1, rates.shape[1] + 1)
         self.decaying = any(one.weight_decay for one in params)
         decays = np.array([[one.weight_decay] for one in params])
         columns = [np.broadcast_to(column, rates.shape) for column in (*self.columns(decays), decays)]
         ordered = np.stack(columns).transpose(2, 0, 1)[..., None]
         # In double precision until here, as the numbers that torch.optim computes with.
-        self.table = torch.from_numpy(ordered.astype(np.float32)).to(self.device).unbind(0)
+        self.table = torch.from_numpy(ordered.astype(np.float32)).to(self.device)  # (steps, columns, K, 1)
+        self.by_step = self.table.unbind(0)
+        if self.wide:  # what fused kernels count up, where they read it
+            self.counts = torch.from_numpy((self.steps - 1).astype(np.float32)).to(self.device)
 
     def columns(self, decays: Numbers) -> list[Numbers]:
         """What `update` computes with besides the decays, each (K, steps) or (K, 1)."""
         return []
 
-    def step(self, here: slice, weights: Tensor, gradients: Tensor, number: int) -> None:
+    def step(self, weights: Tensor, gradients: Tensor, number: int) -> None:
         """The number-th step of the epoch, from 0.
 
         Args:
-            here: the rows that `prepare` was told of.
-            weights, gradients: (K, N) of these rows; both are written to.
+            weights, gradients: (K, N) of the rows that `prepare` was told of; both are written to.
         """
-        state = [matrix[here] for matrix in self.state.values()]
-        if not self.fused:
-            self.update(weights, gradients, state, self.table[number].unbind(0))
+        state = [matrix[self.here] for matrix in self.state.values()]
+        if not self.wide or (len(weights) > 1 and self.device.type != "cpu"):
+            self.update(weights, gradients, state, self.by_step[number].unbind(0))
             return
         for row in range(len(weights)):
             self.update_fused(row, [matrix[row] for matrix in (weights, gradients, *state)], number)
+
+    def step_where(self, fine: Tensor, weights: Tensor, gradients: Tensor, numbers: Tensor) -> None:
+        """A step of some rows; the others stay as they are, without waiting for the device.
+
+        Args:
+            fine: (K,) bool, which.
+            numbers: (K,) int64, of the step that each row is at.
+        """
+        held = [weights, *(matrix[self.here] for matrix in self.state.values())]
+        before = [matrix.clone() for matrix in held]
+        places = numbers[None, None, :, None].expand(1, *self.table.shape[1:])
+        self.update(weights, gradients, held[1:], self.table.gather(0, places)[0].unbind(0))
+        for matrix, old in zip(held, before, strict=True):
+            torch.where(fine[:, None], matrix, old, out=matrix)
 
     def update(self, weights: Tensor, gradients: Tensor, state: list[Tensor], columns: Sequence[Tensor]) -> None:
         raise NotImplementedError
@@ -95,14 +121,14 @@ class Optimizer:
     def update_fused(self, row: int, one: list[Tensor], number: int) -> None:
         """By torch's fused kernel; where there is none, as `update`, while the row is in the cache."""
         weights, gradients, *state = (tensor[None] for tensor in one)
-        self.update(weights, gradients, state, self.table[number][:, row : row + 1].unbind(0))
+        self.update(weights, gradients, state, self.by_step[number][:, row : row + 1].unbind(0))
 
     def decay(self, weights: Tensor, gradients: Tensor, decays: Tensor) -> None:
         if self.decaying:
             gradients.addcmul_(weights, decays)
 
 
-def powers(base: float, steps: NDArray[np.int64]) -> Numbers:
+def powers(base: float, steps: Counts) -> Numbers:
     """base ** step as Python gives it, which is torch.optim's; NumPy's differs in the last bit."""
     unique, places = np.unique(steps, return_inverse=True)
     return np.array([base ** int(step) for step in unique])[places.reshape(steps.shape)]
@@ -215,7 +241,9 @@ class OfTorch(Optimizer):
         self.optimizers = [self.optimizers[row] for row in rows.tolist()]
 
     def add(self, states: Sequence[dict[str, Tensor]]) -> None:
-        for state in states:
+        for held in states:
+            # Step counters on the CPU, as a fresh optimizer has them: elsewhere each step would wait for the device.
+            state = {name: value.to(self.device if value.ndim else "cpu") for name, value in held.items()}
             weights = nn.Parameter(torch.zeros(self.size, device=self.device))
             one = OTHERS[self.params.optimizer]([weights])
             groups = one.state_dict()["param_groups"]
@@ -226,15 +254,22 @@ class OfTorch(Optimizer):
         one = self.optimizers[row]
         return {name: value for name, value in one.state[weights_of(one)].items() if value is not None}
 
-    def step(self, here: slice, weights: Tensor, gradients: Tensor, number: int) -> None:
-        for row, one in enumerate(self.optimizers[here]):
-            held = weights_of(one)
-            held.data, held.grad = weights[row], gradients[row]
-            one.param_groups[0] |= {
-                "lr": float(self.rates[row, number]),
-                "weight_decay": self.rows[row].weight_decay,
-            }
-            one.step()
+    def step(self, weights: Tensor, gradients: Tensor, number: int) -> None:
+        for row in range(len(weights)):
+            self._step(row, weights[row], gradients[row], number)
+
+    def step_where(self, fine: Tensor, weights: Tensor, gradients: Tensor, numbers: Tensor) -> None:
+        """As torch's own GradScaler does with these optimizers, it waits for the device."""
+        for row, number in enumerate(torch.where(fine, numbers, -1).tolist()):
+            if number >= 0:
+                self._step(row, weights[row], gradients[row], number)
+
+    def _step(self, row: int, weights: Tensor, gradients: Tensor, number: int) -> None:
+        one = self.optimizers[self.here][row]
+        held = weights_of(one)
+        held.data, held.grad = weights, gradients
+        one.param_groups[0] |= {"lr": float(self.rates[row, number]), "weight_decay": self.rows[row].weight_decay}
+        one.step()
 
 
 def weights_of(optimizer: optim.Optimizer) -> nn.Parameter:
@@ -249,7 +284,7 @@ def _fused_adam(update: Any, optimizer: Adam, row: int, one: list[Tensor], numbe
         [mean],
         [square],
         [],
-        [torch.tensor(float(optimizer.steps[row, number] - 1))],
+        [optimizer.counts[row, number]],
         foreach=False,
         fused=True,
         amsgrad=False,

@@ -9,6 +9,7 @@ Rows join between epochs and leave when they have ended; each is at its own epoc
 
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 from jobs import optimizers
 from jobs.forward import FORWARDS, Mode
 from jobs.group import grouped
-from jobs.memory import Returner
 from jobs.optimizers import Numbers
 from jobs.row import Row, State
+from jobs.scaling import Scaled
 from jobs.spec import EpochReport
 
 
@@ -34,7 +35,6 @@ class Pack:
             closed: nobody joins.
         """
         self.mode, self.most, self.open = mode, most, not closed
-        self.memory = Returner()
         self.rows: list[Row] = []
         self._begin(rows)
 
@@ -45,7 +45,8 @@ class Pack:
         self.best = torch.zeros_like(self.weights)
         self.buffers = {name: value.new_zeros(0, *value.shape) for name, value in built.buffers.items()}
         self.best_buffers = dict(self.buffers)
-        self.optimizer = optimizers.make(rows[0].params, built.layout.size, self.device)
+        optimizer = optimizers.make(rows[0].params, built.layout.size, self.device)
+        self.optimizer = Scaled(optimizer) if rows[0].params.precision == "float16" else optimizer
         self.add(rows)
 
     @property
@@ -146,15 +147,11 @@ class Pack:
         """
         found = []
         for here, group in self.groups:
-            self.optimizer.prepare(group.params, [row.steps for row in group.rows], rates[here])
+            self.optimizer.prepare(here, group.params, [row.steps for row in group.rows], rates[here])
             buffers = {name: held[here] for name, held in self.buffers.items()}
-            weights, gradients = self.weights[here], self.gradients[here]
-
-            def step(number: int, here: slice = here, weights: Tensor = weights, gradients: Tensor = gradients) -> None:
-                self.optimizer.step(here, weights, gradients, number)
-                self.memory.tick()
-
-            found.append(group.train(weights, gradients, buffers, step, rates.shape[1]))
+            weights, gradients, scales = self.weights[here], self.gradients[here], self.optimizer.scales(here)
+            step = partial(self.optimizer.step, weights, gradients)
+            found.append(group.train(weights, gradients, buffers, step, rates.shape[1], scales))
         return together(found)
 
     def evaluate(self, part: str) -> dict[str, Tensor]:

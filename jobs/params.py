@@ -85,7 +85,7 @@ class TrainingParams(Params):
     warmup_epochs: int = Field(
         0, ge=0, le=1_000_000, description="epochs in which lr rises linearly from 0, before the scheduler"
     )
-    precision: Literal["float32", "bfloat16"] = Field(
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="of the network's products and sums; weights and losses stay in float32"
     )
     split_seed: int | None = Field(None, ge=0, description="seed of the data split; null: the job's own seed")

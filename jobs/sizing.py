@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from jobs import remembered
 from jobs.forward import FORWARDS, Mode
 from jobs.pack import Pack
+from jobs.remembered import Found
 from jobs.row import Row, State
 
 SIZES = (1, 8, 32, 128, 512)
@@ -33,7 +36,7 @@ class Choice:
 
 
 class Sizes:
-    """What was found out for each shape, by this process."""
+    """What was found out for each shape, by this process or an earlier one."""
 
     def __init__(self) -> None:
         self._modes: dict[str, list[Mode]] = {}  # those that agree with the network itself
@@ -50,7 +53,7 @@ class Sizes:
         if most == 1 or not others:
             return Choice(Mode.STACKED if Mode.STACKED in modes else Mode.ALONE, 1)
         if row.shape not in self._measured:
-            self._measured[row.shape] = measure(row, modes)
+            self._measured[row.shape] = known(row, modes)
         return self._measured[row.shape]
 
     def limit(self, row: Row, size: int) -> None:
@@ -63,6 +66,17 @@ class Sizes:
             together = [Mode.STACKED] if row.built.stacked is not None else [Mode.MAPPED]
             self._modes[row.shape] = [*(mode for mode in together if agrees(row, mode)), Mode.ALONE]
         return self._modes[row.shape]
+
+
+def known(row: Row, modes: list[Mode]) -> Choice:
+    """What was measured on this machine before, if there is room for it now; else what is measured."""
+    key = remembered.key(row.shape, row.built.device)
+    found = remembered.recall(key)
+    if found is not None and found.mode in modes and (found.size == 1 or fits(row, found.size)):
+        return Choice(found.mode, found.size)
+    choice = measure(row, modes)
+    remembered.keep(Found(of=key, mode=choice.mode, size=choice.size))
+    return choice
 
 
 def agrees(row: Row, mode: Mode) -> bool:
@@ -82,8 +96,12 @@ def agrees(row: Row, mode: Mode) -> bool:
 
 
 def gradients(row: Row, mode: Mode) -> torch.Tensor:
-    """Of one step of copies of the row with weights that differ: (CHECKED, N)."""
-    pack = Pack([copied(row, 1 + 0.1 * number) for number in range(CHECKED)], mode, CHECKED)
+    """Of one step of copies of the row with weights that differ: (CHECKED, N). In float32, whatever its precision.
+
+    What is looked for is a wrong gradient; bfloat16 would hide it, or be taken for it.
+    """
+    copies = [copied(row, 1 + 0.1 * number, precision="float32") for number in range(CHECKED)]
+    pack = Pack(copies, mode, CHECKED)
     found = torch.zeros_like(pack.gradients)
 
     def keep(number: int) -> None:
@@ -95,9 +113,9 @@ def gradients(row: Row, mode: Mode) -> torch.Tensor:
     return found
 
 
-def copied(row: Row, factor: float = 1.0) -> Row:
+def copied(row: Row, factor: float = 1.0, **changes: Any) -> Row:
     """A fresh job beside this one, whose weights are so many times as large."""
-    copy = Row(row.assignment, row.params, row.built)
+    copy = Row(row.assignment, row.params.model_copy(update=changes), row.built)
     copy.state = State(weights=row.built.weights * factor, buffers=row.built.buffers)
     return copy
 

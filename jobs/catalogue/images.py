@@ -39,7 +39,7 @@ class MnistParams(Augmentation):
 class CatsDogsParams(Augmentation):
     lr: LearningRate = 0.0001
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("rmsprop", description="torch.optim's class")
-    precision: Literal["float32", "bfloat16"] = Field(
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
         "bfloat16", description="of the network's products and sums; weights and losses stay in float32"
     )
     image_size: int = Field(180, ge=16, le=1024, description="pixels of a side, to which a picture is squeezed")

@@ -1,6 +1,7 @@
 """Pictures changed at random, so that a network does not learn them by heart. All draws come from the given generator.
 
-One resampling does flip, rotation and translation together; what comes in from outside is the picture's reflection.
+They are made on the CPU, and sent without waiting for the device. One resampling does flip, rotation and translation
+together; what comes in from outside is the picture's reflection.
 """
 
 import math
@@ -42,7 +43,9 @@ def affine(params: Augmentation, count: int, draws: torch.Generator) -> Tensor:
 
 def moved(pictures: Tensor, matrices: Tensor) -> Tensor:
     """The pictures resampled, bilinear."""
-    grid = functional.affine_grid(matrices.to(pictures.device), list(pictures.shape), align_corners=False)
+    grid = functional.affine_grid(
+        matrices.to(pictures.device, non_blocking=True), list(pictures.shape), align_corners=False
+    )
     found = functional.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
     return found.contiguous(memory_format=torch.channels_last)
 
@@ -50,7 +53,7 @@ def moved(pictures: Tensor, matrices: Tensor) -> Tensor:
 def recoloured(pictures: Tensor, most: float, draws: torch.Generator) -> Tensor:
     """Brightness, contrast and saturation of each picture times 1 ± most at most."""
     factors = 1 + most * (2 * torch.rand(3, len(pictures), 1, 1, 1, generator=draws) - 1)
-    brightness, contrast, saturation = factors.to(pictures.device).unbind()
+    brightness, contrast, saturation = factors.to(pictures.device, non_blocking=True).unbind()
     changed = (pictures + 1).mul_(brightness).sub_(1)  # in place from here: new memory costs more than the sums
     mean = changed.mean((1, 2, 3), keepdim=True)
     changed.sub_(mean).mul_(contrast).add_(mean)

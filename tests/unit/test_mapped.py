@@ -204,7 +204,7 @@ def test_what_cannot_be_mapped_is_found_and_trains_row_by_row_with_the_right_res
     together = outcomes(store, specs(net), most=8)
     single = [outcomes(store, [spec], most=1)[0] for spec in specs(net)]
     for found, expected in zip(together, single, strict=True):
-        assert found.environment["mode"] == Mode.ALONE
+        assert found.environment["pack"]["mode"] == Mode.ALONE
         assert found.best == expected.best
         assert without_seconds(found.history) == without_seconds(expected.history)
 

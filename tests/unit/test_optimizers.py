@@ -91,7 +91,7 @@ class Beside:
     def epoch(self) -> None:
         """Steps of all rows; each has a learning rate of its own at each of them."""
         rates = self.rates()
-        self.ours.prepare(self.params, self.done, rates)
+        self.ours.prepare(slice(0, len(self.done)), self.params, self.done, rates)
         for number in range(STEPS):
             gradients = torch.randn(self.weights.shape, generator=self.draw)
             for (weights, torchs), gradient, rate in zip(self.torchs, gradients, rates[:, number], strict=True):
@@ -99,7 +99,7 @@ class Beside:
                 torchs.param_groups[0]["lr"] = float(rate)
                 torchs.step()
             with torch.no_grad():
-                self.ours.step(slice(0, len(self.done)), self.weights, gradients, number)
+                self.ours.step(self.weights, gradients, number)
         self.done = [done + STEPS for done in self.done]
 
     def rates(self) -> Numbers:
@@ -159,9 +159,9 @@ def test_a_slice_of_the_rows_is_updated_and_no_other(kind: dict[str, Any]) -> No
     beside.join(3)
     before = beside.weights.clone()
     gradients = torch.randn(1, SMALL)
-    beside.ours.prepare(beside.params[1:2], [0], beside.rates()[1:2])
+    beside.ours.prepare(slice(1, 2), beside.params[1:2], [0], beside.rates()[1:2])
     with torch.no_grad():
-        beside.ours.step(slice(1, 2), beside.weights[1:2], gradients.clone(), 0)
+        beside.ours.step(beside.weights[1:2], gradients.clone(), 0)
     weights, torchs = beside.torchs[1]
     weights.grad = gradients[0]
     torchs.step()

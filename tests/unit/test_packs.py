@@ -33,6 +33,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "rmsprop": {"optimizer": "rmsprop", "momentum": 0.5},
     "adamw": {"optimizer": "adamw"},
     "one of torch's for each row": {"optimizer": "nadam"},
+    "bfloat16": {"precision": "bfloat16", "batch_norm": True, "hidden": [33, 7]},
+    "float16": {"precision": "float16", "hidden": [21, 8]},
 }
 
 
