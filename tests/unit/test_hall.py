@@ -99,7 +99,7 @@ class TestOneGoesWrong:
         write("my_task", changed(*self.LOSS))
         specs = [make_spec("clouds", job=job, batch_size=22, lr=0.5 if job == 1 else 0.01) for job in range(1, 9)]
         found = outcomes(specs)
-        assert [result(found[job]).environment["pack"] for job in range(2, 9)] == [1, 2, 2, 4, 4, 4, 4]
+        assert [result(found[job]).environment["pack"]["jobs"] for job in range(2, 9)] == [1, 2, 2, 4, 4, 4, 4]
 
 
 class TestOutOfMemory:
@@ -123,7 +123,7 @@ class TestOutOfMemory:
         found = outcomes(specs)
         assert small[:4] == [4, 4, 2, 2]
         for spec in specs:
-            assert result(found[spec.job]).environment["pack"] == 2
+            assert result(found[spec.job]).environment["pack"]["jobs"] == 2
             assert_ends_as(found[spec.job], outcomes([spec])[spec.job])
 
     @pytest.mark.parametrize("seconds", [0, 1000])
@@ -166,7 +166,7 @@ class TestShapes:
             for twin in (0, 1)
         ]
         for outcome in outcomes(specs, most=100).values():
-            assert result(outcome).environment["pack"] == 2
+            assert result(outcome).environment["pack"]["jobs"] == 2
 
     def test_jobs_that_differ_in_numbers_of_a_row_train_together(self, make_spec: MakeSpec, outcomes: Outcomes) -> None:
         specs = [
@@ -175,11 +175,11 @@ class TestShapes:
             make_spec(job=3, optimizer="sgd", momentum=0.9, dropout=0.5, clip_norm=1.0, weight_decay=0.1),
         ]
         for outcome in outcomes(specs).values():
-            assert result(outcome).environment["pack"] == 3
+            assert result(outcome).environment["pack"]["jobs"] == 3
 
     def test_no_pack_is_larger_than_the_sweep_says(self, make_spec: MakeSpec, outcomes: Outcomes) -> None:
         found = outcomes([make_spec(job=job, lr=0.01 * job) for job in range(1, 8)], most=3)
-        assert [result(found[job]).environment["pack"] for job in range(1, 8)] == [3, 3, 3, 3, 3, 3, 1]
+        assert [result(found[job]).environment["pack"]["jobs"] for job in range(1, 8)] == [3, 3, 3, 3, 3, 3, 1]
 
     def test_splits_with_other_numbers_of_rows_are_other_packs(
         self, write: OwnFolder, make_spec: MakeSpec, outcomes: Outcomes
@@ -194,7 +194,7 @@ class TestShapes:
         write("my_task", changed(*lines))
         specs = [make_spec("clouds", job=1 + seed, seed=seed, batch_size=8) for seed in range(5)]
         found = outcomes(specs)
-        assert [result(found[job]).environment["pack"] for job in range(1, 6)] == [3, 2, 3, 2, 3]
+        assert [result(found[job]).environment["pack"]["jobs"] for job in range(1, 6)] == [3, 2, 3, 2, 3]
         for spec in specs:
             assert_ends_as(found[spec.job], outcomes([spec])[spec.job])
 
@@ -204,7 +204,7 @@ class TestShapes:
         specs = [make_spec("breast_cancer", job=1 + seed, seed=seed, epochs=2) for seed in range(4)]
         found = outcomes(specs)
         for spec in specs:
-            assert result(found[spec.job]).environment["pack"] == 4
+            assert result(found[spec.job]).environment["pack"]["jobs"] == 4
             assert_ends_as(found[spec.job], outcomes([spec])[spec.job])
         losses = [result(outcome).metrics["test_loss"] for outcome in found.values()]
         assert len(set(losses)) == 4
@@ -236,8 +236,8 @@ class TestOthersJoin:
         assert seen[1:3] == [[(1, 2)], [(1, 3), (2, 1), (3, 1)]]
         for spec in specs:
             ours = result(found[spec.job])
-            assert (ours.environment["mode"], ours.environment["pack"]) == (Mode.MAPPED, 3)
+            assert ours.environment["pack"] == {"jobs": 3, "mode": Mode.MAPPED}
             (alone,) = train([Assignment(spec=spec, attempt=1)], store=store, options=options, report=go_on)
-            assert result(alone).environment["mode"] == Mode.ALONE
+            assert result(alone).environment["pack"]["mode"] == Mode.ALONE
             expected = result(alone).history.columns()["val_loss"]
             assert ours.history.columns()["val_loss"] == pytest.approx(expected, rel=1e-4)

@@ -204,7 +204,7 @@ def test_what_cannot_be_mapped_is_found_and_trains_row_by_row_with_the_right_res
     together = outcomes(store, specs(net), most=8)
     single = [outcomes(store, [spec], most=1)[0] for spec in specs(net)]
     for found, expected in zip(together, single, strict=True):
-        assert found.environment["mode"] == Mode.ALONE
+        assert found.environment["pack"]["mode"] == Mode.ALONE
         assert found.best == expected.best
         assert without_seconds(found.history) == without_seconds(expected.history)
 
@@ -225,7 +225,7 @@ def test_rows_with_numbers_that_are_neither_trained_nor_buffers_keep_their_own(
 def test_rows_of_equal_numbers_train_together(specs: Callable[..., list[JobSpec]], store: Store, net: str) -> None:
     jobs = [replace(spec, seed=4) for spec in specs(net)]
     for found in outcomes(store, jobs, most=8):
-        assert (found.environment["mode"], found.environment["pack"]) == (Mode.MAPPED, 3)
+        assert found.environment["pack"] == {"jobs": 3, "mode": Mode.MAPPED}
 
 
 @pytest.mark.parametrize(("net", "right"), [("residual", True), ("convolution", True), ("padding", False)])
@@ -252,7 +252,7 @@ def test_each_row_goes_through_its_own_modules_before_and_behind_the_network(
     together = outcomes(store, jobs, most=8)
     for found, spec in zip(together, jobs, strict=True):
         expected = outcomes(store, [spec], most=1)[0].history.columns()
-        assert (found.environment["mode"], found.environment["pack"]) == (Mode.MAPPED, 3)
+        assert found.environment["pack"] == {"jobs": 3, "mode": Mode.MAPPED}
         for name in ("train_loss", "val_loss", "train_largest", "val_largest"):
             assert found.history.columns()[name] == pytest.approx(expected[name], rel=TOLERANCE)
 

@@ -85,7 +85,7 @@ class TestMeasuring:
         buffers = {name: buffer.clone() for name, buffer in one.built.buffers.items()}
         sizing.measure(one, [Mode.STACKED, Mode.ALONE])
         assert torch.equal(one.built.weights, weights)
-        assert torch.equal(one.state.weights, weights)
+        assert torch.equal(one.take_state().weights, weights)
         assert all(torch.equal(one.built.buffers[name], buffer) for name, buffer in buffers.items())
         assert (one.history, one.lr.steps_done) == ([], 0)
 
