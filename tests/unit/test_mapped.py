@@ -140,7 +140,7 @@ class Pictures(Nets):
 '''
 RIGHT = ("residual", "convolution", "embedding", "tied", "batch_norm")
 NOT_MAPPED = ("lstm", "padding", "item", "branch", "own_dropout")
-TOLERANCE = 1e-4  # relative, of losses
+TOLERANCE = 1e-4  # relative, of losses; measured was 1e-6
 
 
 @pytest.fixture(autouse=True)
@@ -225,7 +225,7 @@ def test_rows_with_numbers_that_are_neither_trained_nor_buffers_keep_their_own(
 def test_rows_of_equal_numbers_train_together(specs: Callable[..., list[JobSpec]], store: Store, net: str) -> None:
     jobs = [replace(spec, seed=4) for spec in specs(net)]
     for found in outcomes(store, jobs, most=8):
-        assert (found.environment["mode"], found.environment["pack"]) == (Mode.MAPPED, 3)
+        assert found.environment["pack"] == {"jobs": 3, "mode": Mode.MAPPED}
 
 
 @pytest.mark.parametrize(("net", "right"), [("residual", True), ("convolution", True), ("padding", False)])
@@ -252,7 +252,7 @@ def test_each_row_goes_through_its_own_modules_before_and_behind_the_network(
     together = outcomes(store, jobs, most=8)
     for found, spec in zip(together, jobs, strict=True):
         expected = outcomes(store, [spec], most=1)[0].history.columns()
-        assert (found.environment["mode"], found.environment["pack"]) == (Mode.MAPPED, 3)
+        assert found.environment["pack"] == {"jobs": 3, "mode": Mode.MAPPED}
         for name in ("train_loss", "val_loss", "train_largest", "val_largest"):
             assert found.history.columns()[name] == pytest.approx(expected[name], rel=TOLERANCE)
 
