@@ -102,7 +102,7 @@ def _taking(chosen: CTE) -> Update:
 
 
 def _claiming(chosen: CTE) -> dict[str, Executable]:
-    """dialect -> the statement that claims these jobs; PostgreSQL's does all, for each one more is a way to the server."""
+    """dialect -> the statement that claims these jobs; PostgreSQL's does all: each one more is a way to the server."""
     taken = _taking(chosen).cte("taken")
     attempt = select(taken.c.id, taken.c.attempt, bindparam("by", type_=Text), now())
     begun = insert(ATTEMPTS).from_select(["job_id", "attempt", "worker", "started_at"], attempt).cte("begun")
