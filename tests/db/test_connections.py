@@ -12,7 +12,7 @@ from jobs.errors import DatabaseAway
 
 
 @pytest.fixture
-def database(postgres_url: str) -> Iterator[Database]:
+def postgresql(postgres_url: str) -> Iterator[Database]:
     database = Database(postgres_url)
     with database.reading() as session, database.reading() as another:  # two connections
         assert (session.scalar(text("SELECT 1")), another.scalar(text("SELECT 1"))) == (1, 1)
@@ -30,18 +30,18 @@ def works(database: Database) -> bool:
 
 
 def test_connections_that_were_cut_while_they_rested_are_replaced_unseen(
-    database: Database, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    postgresql: Database, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "TRUSTED_SECONDS", 0.0)
     cut(postgres_server)
-    assert [works(database) for _ in range(3)] == [True] * 3
+    assert [works(postgresql) for _ in range(3)] == [True] * 3
 
 
 def test_one_that_was_cut_right_after_its_use_fails_once_and_all_are_replaced(
-    database: Database, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    postgresql: Database, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "TRUSTED_SECONDS", 3600.0)
     cut(postgres_server)
     with pytest.raises(DatabaseAway):
-        works(database)
-    assert [works(database) for _ in range(3)] == [True] * 3
+        works(postgresql)
+    assert [works(postgresql) for _ in range(3)] == [True] * 3
