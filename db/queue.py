@@ -11,11 +11,10 @@ needs that: after a wait for a row it looks again at that row only, not at the o
 SQLite's writers come one after the other anyway.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Update, and_, bindparam, exists, func, insert, null, select, update
+from sqlalchemy import Row, Select, Update, bindparam, exists, func, insert, null, select, update
 from sqlalchemy.orm import Session
 
 from db import history
@@ -35,6 +34,7 @@ __all__ = [
     "fail",
     "finish",
     "has_ready",
+    "let_go",
     "make_due_ready",
     "next_sweep",
     "pause_sweep",
@@ -46,7 +46,7 @@ __all__ = [
     "retry_sweep",
 ]
 
-JOBS, ATTEMPTS, MODELS = table(Job), table(Attempt), table(Model)
+JOBS, ATTEMPTS, MODELS, SWEEPS = table(Job), table(Attempt), table(Model), table(Sweep)
 
 # What a job loses when it stops running.
 RELEASED: dict[str, Any] = {"worker": null(), "lease_expires_at": null()}
@@ -62,11 +62,25 @@ _REPORT = update(JOBS).where(*_FENCE)
 _FINISH = _REPORT.values(
     RELEASED | {"state": JobState.SUCCEEDED, "finished_at": now(), "reason": null(), "error": null()}
 )
-_FINISH_ATTEMPT = (
-    update(ATTEMPTS)
-    .where(ATTEMPTS.c.job_id == bindparam("by_job"), ATTEMPTS.c.attempt == bindparam("by_attempt"))
-    .values(finished_at=now(), outcome=JobState.SUCCEEDED)
+_ATTEMPT = (ATTEMPTS.c.job_id == bindparam("by_job"), ATTEMPTS.c.attempt == bindparam("by_attempt"))
+_FINISH_ATTEMPT = update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), outcome=JobState.SUCCEEDED)
+_END_ATTEMPT = (
+    update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), outcome=bindparam("came_to"), error=bindparam("told"))
 )
+_HELD: Select[Any] = select(JOBS.c.id, JOBS.c.worker, JOBS.c.attempt, JOBS.c.failures, JOBS.c.sweep_id)
+
+# How a job is let go: its new state, and whether it failed → the move.
+_FAILED: dict[str, Any] = {"failures": bindparam("failed"), "reason": bindparam("why"), "error": bindparam("told")}
+_LET_GO = {
+    (state, failed): _REPORT.values(RELEASED | times | {"state": state} | (_FAILED if failed else {}))
+    for failed in (True, False)
+    for state, times in (
+        (JobState.READY, {}),
+        (JobState.WAITING, {"due_at": now(bindparam("delay"))}),
+        (JobState.FAILED, {"finished_at": now()}),
+        (JobState.CANCELLED, {"finished_at": now()}),
+    )
+}
 
 # Sweeps whose jobs of this state may be made ready again; a retry does not bring back what was cancelled or paused.
 REOPENED = {
@@ -75,6 +89,8 @@ REOPENED = {
 }
 
 Held = tuple[int, int]  # (job, attempt) that a worker holds
+
+RESCUED_AT_ONCE = 1_000  # ids that a statement names
 
 
 def renew(session: Session, worker: str, held: Collection[Held], lease_seconds: float) -> dict[Held, Answer]:
@@ -133,11 +149,11 @@ def finish(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -> set[
     return {claim.job for claim, _ in ours}
 
 
-def _lock_held(session: Session, claims: Sequence[Claim]) -> set[tuple[int, str, int]]:
+def _lock_held(session: Session, claims: Sequence[Claim]) -> dict[tuple[int, str, int], Row[Any]]:
     """Which of these claims hold. Their rows stay locked, lowest id first, so that nobody waits in a circle."""
-    rows = select(JOBS.c.id, JOBS.c.worker, JOBS.c.attempt).where(JOBS.c.id.in_([claim.job for claim in claims]))
+    rows = _HELD.where(JOBS.c.id.in_([claim.job for claim in claims]))
     locked = rows.where(JOBS.c.state == literal(JobState.RUNNING)).order_by(JOBS.c.id).with_for_update()
-    return {(row.id, row.worker, row.attempt) for row in session.connection().execute(locked)}
+    return {(row.id, row.worker, row.attempt): row for row in session.connection().execute(locked)}
 
 
 def _key(claim: Claim) -> tuple[int, str, int]:
@@ -147,6 +163,11 @@ def _key(claim: Claim) -> tuple[int, str, int]:
 def _fenced(claim: Claim) -> dict[str, Any]:
     """Values of `_FENCE`."""
     return {"by_job": claim.job, "by_worker": claim.worker, "by_attempt": claim.attempt}
+
+
+def _fence(job: Row[Any]) -> dict[str, Any]:
+    """Values of `_FENCE` for whoever holds this job."""
+    return {"by_job": job.id, "by_worker": job.worker, "by_attempt": job.attempt}
 
 
 def _change_held(session: Session, move: Update, values: list[dict[str, Any]]) -> None:
@@ -190,55 +211,28 @@ def _keep_models(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -
 
 
 def fail(session: Session, claim: Claim, failure: Failure) -> JobState | None:
-    """running → failed, or → ready or waiting when a retry is left; the new state, or None when the claim is lost."""
-    sweep = _locked_sweep(session, claim.job)
-    failures = session.scalars(select(Job.failures).where(_held(claim))).one_or_none()
-    if failures is None:
-        return None
-    error = failure.error.replace("\0", "")  # PostgreSQL stores no NUL
-    state, values = _after_failure(replace(failure, error=error), failures, sweep.retries, sweep.state)
-    if not execute_update(session, update(Job).where(_held(claim)).values(values)):
-        return None
-    _end_attempt(session, claim, failure.reason, error=error)
-    return state
-
-
-def _after_failure(failure: Failure, failures: int, retries: int, sweep_state: str) -> tuple[JobState, dict[str, Any]]:
-    """Where a job goes after its attempt failed: tried again at once, later, or not."""
-    failures += 1
-    values = RELEASED | {"failures": failures, "reason": failure.reason, "error": failure.error}
-    if sweep_state == SweepState.CANCELLED:
-        return JobState.CANCELLED, values | {"state": JobState.CANCELLED, "finished_at": now()}
-    if failure.reason not in RETRIED or not failure.again or failures > retries:
-        return JobState.FAILED, values | {"state": JobState.FAILED, "finished_at": now()}
-    delay = delay_seconds(failures)
-    if delay == 0:
-        return JobState.READY, values | {"state": JobState.READY}
-    return JobState.WAITING, values | {"state": JobState.WAITING, "due_at": now(delay)}
+    """`let_go` of one job that failed; its new state, or None when the claim is lost."""
+    return let_go(session, [(claim, failure)]).get(claim.job)
 
 
 def release(session: Session, claim: Claim) -> JobState | None:
-    """Let go of a job whose trainer has stopped because it was told to; it has not failed.
+    """`let_go` of one job that has not failed; its new state, or None when the claim is lost."""
+    return let_go(session, [(claim, None)]).get(claim.job)
 
-    running → cancelled when its sweep is, else → ready, whatever was true when the trainer was told.
+
+def let_go(session: Session, ended: Sequence[tuple[Claim, Failure | None]]) -> dict[int, JobState]:
+    """Let go of jobs that have not succeeded, whatever was true when their trainer was told to stop.
+
+    A job that failed: running → failed, or → ready or waiting when a retry is left. One without a failure, whose
+    trainer has stopped because it was told to: running → ready. When the sweep is cancelled: running → cancelled.
 
     Returns:
-        The new state, or None when the claim is lost.
+        job → its new state, of the jobs whose claim held; the others are as they were.
     """
-    cancelled = _locked_sweep(session, claim.job).state == SweepState.CANCELLED
-    state = JobState.CANCELLED if cancelled else JobState.READY
-    values = RELEASED | {"state": state, "finished_at": now() if cancelled else null()}
-    if not execute_update(session, update(Job).where(_held(claim)).values(values)):
-        return None
-    _end_attempt(session, claim, JobState.CANCELLED if cancelled else "given back")
-    return state
-
-
-def _locked_sweep(session: Session, job: int) -> Sweep:
-    """The job's sweep, which nobody changes until we commit."""
-    sweep = select(Job.sweep_id).where(Job.id == job).scalar_subquery()
-    query = select(Sweep).where(Sweep.id == sweep).with_for_update(read=True)
-    return session.scalars(query, execution_options={"populate_existing": True}).one()
+    sweeps = _lock_sweeps(session, {claim.spec.sweep for claim, _ in ended})
+    held = _lock_held(session, [claim for claim, _ in ended])
+    ours = [(held[_key(claim)], failure) for claim, failure in ended if _key(claim) in held]
+    return _move_on(session, sweeps, ours)
 
 
 def rescue(session: Session, worker: str | None = None) -> int:
@@ -250,20 +244,71 @@ def rescue(session: Session, worker: str | None = None) -> int:
     Returns:
         The number of jobs taken back.
     """
-    gone = Job.lease_expires_at < now() if worker is None else Job.worker == worker
-    lost = session.execute(
-        select(Job.id, Job.attempt, Job.worker, Job.failures).where(Job.state == literal(JobState.RUNNING), gone)
-    ).all()
+    gone = JOBS.c.lease_expires_at < now() if worker is None else JOBS.c.worker == worker
+    lost = (JOBS.c.state == literal(JobState.RUNNING), gone)
+    found = session.connection().execute(select(JOBS.c.id, JOBS.c.sweep_id).where(*lost)).all()
+    sweeps, jobs = _lock_sweeps(session, {row.sweep_id for row in found}), sorted(row.id for row in found)
     rescued = 0
-    for job, attempt, silent, failures in sorted(lost):  # lowest id first, as all lock them
-        sweep, error = _locked_sweep(session, job), f"worker {silent} went silent"
-        failure = Failure(job=job, reason=FailureReason.LOST, error=error)
-        _, values = _after_failure(failure, failures, sweep.retries, sweep.state)
-        fence = (Job.id == job, Job.state == literal(JobState.RUNNING), Job.attempt == attempt, gone)
-        if execute_update(session, update(Job).where(*fence).values(values)):
-            execute_update(session, _attempt_ends(job, attempt, FailureReason.LOST, error=error))
-            rescued += 1
+    for start in range(0, len(jobs), RESCUED_AT_ONCE):
+        some = _HELD.where(JOBS.c.id.in_(jobs[start : start + RESCUED_AT_ONCE]), *lost)
+        rows = session.connection().execute(some.order_by(JOBS.c.id).with_for_update()).all()
+        rescued += len(_move_on(session, sweeps, [(row, _went_silent(row)) for row in rows]))
     return rescued
+
+
+def _went_silent(job: Row[Any]) -> Failure:
+    return Failure(job=job.id, reason=FailureReason.LOST, error=f"worker {job.worker} went silent")
+
+
+def _lock_sweeps(session: Session, sweeps: Collection[int]) -> dict[int, Row[Any]]:
+    """These sweeps, which nobody changes until we commit."""
+    wanted: Select[Any] = select(SWEEPS.c.id, SWEEPS.c.state, SWEEPS.c.retries).where(SWEEPS.c.id.in_(sweeps))
+    locked = wanted.order_by(SWEEPS.c.id).with_for_update(read=True)
+    return {row.id: row for row in session.connection().execute(locked)}
+
+
+def _move_on(
+    session: Session, sweeps: Mapping[int, Row[Any]], ended: Sequence[tuple[Row[Any], Failure | None]]
+) -> dict[int, JobState]:
+    """Move locked jobs on, each the way that its sweep and its failure say."""
+    became: dict[int, JobState] = {}
+    moves: dict[tuple[JobState, bool], list[dict[str, Any]]] = {}
+    attempts = []
+    for job, failure in ended:
+        state, values = _after(job, sweeps[job.sweep_id], failure)
+        became[job.id] = state
+        moves.setdefault((state, failure is not None), []).append(_fence(job) | values)
+        attempts.append({"by_job": job.id, "by_attempt": job.attempt, **_came_to(state, failure)})
+    for move, jobs in moves.items():
+        _change_held(session, _LET_GO[move], jobs)
+    if attempts:
+        session.connection().execute(_END_ATTEMPT, attempts)
+    return became
+
+
+def _after(job: Row[Any], sweep: Row[Any], failure: Failure | None) -> tuple[JobState, dict[str, Any]]:
+    """Where a job goes after its attempt, with the values of that move."""
+    cancelled = sweep.state == SweepState.CANCELLED
+    if failure is None:
+        return JobState.CANCELLED if cancelled else JobState.READY, {}
+    failures = job.failures + 1
+    values = {"failed": failures, "why": failure.reason, "told": _storable(failure.error)}
+    if cancelled:
+        return JobState.CANCELLED, values
+    if failure.reason not in RETRIED or not failure.again or failures > sweep.retries:
+        return JobState.FAILED, values
+    delay = delay_seconds(failures)
+    return (JobState.WAITING, values | {"delay": delay}) if delay else (JobState.READY, values)
+
+
+def _came_to(state: JobState, failure: Failure | None) -> dict[str, Any]:
+    if failure is None:
+        return {"came_to": JobState.CANCELLED if state == JobState.CANCELLED else "given back", "told": None}
+    return {"came_to": failure.reason, "told": _storable(failure.error)}
+
+
+def _storable(error: str) -> str:
+    return error.replace("\0", "")  # PostgreSQL stores no NUL
 
 
 def make_due_ready(session: Session) -> int:
@@ -324,22 +369,3 @@ def close_finished(session: Session) -> int:
     unfinished = exists().where(Job.sweep_id == Sweep.id, Job.state.in_(UNFINISHED))
     values = {"state": SweepState.FINISHED, "finished_at": now()}
     return execute_update(session, update(Sweep).where(Sweep.id.in_(locked), is_open, ~unfinished).values(values))
-
-
-def _held(claim: Claim) -> Any:
-    """The fence: true only while this attempt holds the job."""
-    return and_(
-        Job.id == claim.job,
-        Job.state == literal(JobState.RUNNING),
-        Job.worker == claim.worker,
-        Job.attempt == claim.attempt,
-    )
-
-
-def _end_attempt(session: Session, claim: Claim, outcome: str, **values: Any) -> None:
-    execute_update(session, _attempt_ends(claim.job, claim.attempt, outcome, **values))
-
-
-def _attempt_ends(job: int, attempt: int, outcome: str, **values: Any) -> Any:
-    this = (Attempt.job_id == job, Attempt.attempt == attempt)
-    return update(Attempt).where(*this).values(finished_at=now(), outcome=outcome, **values)

@@ -78,7 +78,9 @@ class Claimer:
             wanted = self._sizes.known(claims[0]) if claims and claims[0].more else 1
             if wanted > 1:
                 like = key(claims[0])
-                claims += queue.claim(session, self._queue, self._worker, lease, limit=wanted - 1, like=like)
+                claims += queue.claim(
+                    session, self._queue, self._worker, lease, limit=wanted - 1, like=like, beside_one=True
+                )
         self._look_again(began, claims, short=len(claims) < wanted)
         return claims
 

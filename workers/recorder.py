@@ -127,17 +127,21 @@ def _write_ends(database: Database, watches: list[Watch]) -> None:
         finished = queue.finish(session, results) if results else set()
         if reports:
             queue.record_epochs(session, reports)
-        moved = {}
-        for watch in others:
-            if isinstance(watch.outcome, Failure):
-                state = queue.fail(session, watch.claim, watch.outcome)
-                moved[watch.claim.job] = state and f"failed ({watch.outcome.reason}); the job is now {state}"
-            else:
-                released = queue.release(session, watch.claim)
-                moved[watch.claim.job] = released and f"stopped; the job is now {released}"
+        became = queue.let_go(session, [(watch.claim, _failure(watch)) for watch in others])
     for watch in watches:
-        job = watch.claim.job
-        watch.became = JobState.SUCCEEDED if job in finished else moved.get(job)
+        watch.became = JobState.SUCCEEDED if watch.claim.job in finished else _told(watch, became)
+
+
+def _failure(watch: Watch) -> Failure | None:
+    return watch.outcome if isinstance(watch.outcome, Failure) else None
+
+
+def _told(watch: Watch, became: dict[int, JobState]) -> str | None:
+    if watch.claim.job not in became:
+        return None
+    failure = _failure(watch)
+    ended = f"failed ({failure.reason})" if failure else "stopped"
+    return f"{ended}; the job is now {became[watch.claim.job]}"
 
 
 def _is_lost(watch: Watch) -> bool:

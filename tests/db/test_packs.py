@@ -174,6 +174,45 @@ class TestEnds:
         with database.reading() as session:
             assert [history.epochs(session, job) for job in (2, 3)] == [[], []]
 
+    def test_of_many_that_are_let_go_each_moves_its_own_way_if_its_claim_holds(
+        self, database: Database, add_sweep: AddSweep, row: Row
+    ) -> None:
+        add_sweep(4, retries=1)
+        add_sweep(1, retries=0)
+        claims = claim(database, limit=4) + claim(database, limit=1)
+        stranger = replace(claims[2], worker="another")
+        failures = [
+            None,
+            Failure(job=2, reason=FailureReason.CRASHED, error="killed"),
+            Failure(job=3, reason=FailureReason.CRASHED, error="killed"),
+            Failure(job=4, reason=FailureReason.DIVERGED, error="nan"),
+            Failure(job=5, reason=FailureReason.ERROR, error="no\0NUL"),
+        ]
+        ended = list(zip([*claims[:2], stranger, *claims[3:]], failures, strict=True))
+        assert write(database, queue.let_go, list(reversed(ended))) == {
+            1: JobState.READY,
+            2: JobState.READY,
+            4: JobState.FAILED,
+            5: JobState.FAILED,
+        }
+        found = [row(job) for job in range(1, 6)]
+        assert [(one["state"], one["failures"], one["error"]) for one in found] == [
+            ("ready", 0, None),
+            ("ready", 1, "killed"),
+            ("running", 0, None),
+            ("failed", 1, "nan"),
+            ("failed", 1, "noNUL"),
+        ]
+        with database.reading() as session:
+            told = session.execute(select(Attempt.outcome, Attempt.error).order_by(Attempt.job_id)).all()
+        assert told == [
+            ("given back", None),
+            ("crashed", "killed"),
+            (None, None),
+            ("diverged", "nan"),
+            ("error", "noNUL"),
+        ]
+
     def test_ends_without_a_claim_that_holds_change_nothing(
         self, database: Database, add_sweep: AddSweep, row: Row, result: Result
     ) -> None:

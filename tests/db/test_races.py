@@ -3,8 +3,10 @@
 On PostgreSQL the second waits for the first; on SQLite it cannot even begin, so there is nothing to race.
 """
 
+import random
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from sqlalchemy import text
 from db import migrate, queue, submission
 from db.models import Job, Sweep
 from db.session import Database
-from jobs.spec import Claim, Failure
+from jobs.spec import Claim, EpochReport, Failure, TrainResult
 from jobs.states import FailureReason, JobState, SweepState
 
 AddSweep = Callable[..., int]
@@ -130,3 +132,47 @@ def test_of_two_who_submit_the_same_once_one_finds_the_others(database: Database
     race(database, submit_once, submit_once)
     assert found[0] is None
     assert found[1] is not None
+
+
+def test_all_who_write_of_one_pack_at_the_same_time_take_turns_and_never_wait_in_a_circle(
+    database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult]
+) -> None:
+    """Heartbeat, epochs, ends, jobs given back and a rescue: whatever order they name the jobs in."""
+    sweep = add_sweep(200)
+    with database.writing() as session:
+        claims = queue.claim(session, "cpu", "w", 60.0, limit=200)
+    held = {(claim.job, claim.attempt) for claim in claims}
+    report = EpochReport(job=0, epoch=1, metrics={}, seconds=1.0)
+    writers: list[Callable[[Any], Any]] = [
+        lambda session: queue.renew(session, "w", held, 60.0),
+        lambda session: queue.record_epochs(session, [(one, [report]) for one in random.sample(claims, 100)]),
+        lambda session: queue.record_epochs(session, [(one, [report]) for one in random.sample(claims, 100)]),
+        lambda session: queue.finish(session, [(one, result(one.job)) for one in random.sample(claims, 4)]),
+        lambda session: queue.let_go(session, [(one, None) for one in random.sample(claims, 2)]),
+        lambda session: queue.let_go(session, [(one, failed(one)) for one in random.sample(claims, 2)]),
+        queue.rescue,
+    ]
+    together(database, writers, rounds=15)
+    counted = Counter(states(database, sweep)[1])
+    assert counted.total() == 200
+    assert counted[JobState.RUNNING] < 200 - 50
+
+
+def together(database: Database, writers: Sequence[Callable[[Any], Any]], rounds: int) -> None:
+    """Each writer in a thread of its own, so many transactions each."""
+    errors: list[BaseException] = []
+
+    def work(write: Callable[[Any], Any]) -> None:
+        try:
+            for _ in range(rounds):
+                with database.writing() as session:
+                    write(session)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(write,)) for write in writers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
