@@ -1,6 +1,7 @@
 """How many jobs train together is what was fastest when it was tried, and fits in memory."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,12 @@ from tests.training import row_of
 
 MakeSpec = Callable[..., JobSpec]
 MakeRow = Callable[..., Row]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what this machine has measured before."""
+    monkeypatch.setenv("GRIDYARD_CACHE", str(tmp_path))
 
 
 @pytest.fixture
