@@ -105,6 +105,7 @@ def _trained(job: "Job", details: JobDetails) -> TrainResult:
     options = engine.Options(
         device=_device(job.yard.settings.device, details.environment.get("device", "cpu")),
         threads=details.environment.get("threads", job.yard.settings.threads),
+        compile=details.environment.get("mode") == "compiled",
         checkpoint_seconds=math.inf,
         small_model_bytes=1 << 62,
     )

@@ -1,7 +1,7 @@
 """A task's data and network for one seed, made once for all jobs that share them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakValueDictionary
@@ -19,6 +19,8 @@ from jobs.problem import Problem, Writing
 from jobs.randomness import Purpose, drawn_from
 from jobs.spec import JobSpec, Json
 from jobs.stacked import Stacked, Unknown
+
+BACKEND = "inductor"  # of torch.compile
 
 # Parameters that no task of ours looks at when it makes its data and network; whoever writes a task of his own may.
 OF_THE_LOOP = frozenset({"lr", "momentum", "weight_decay", "clip_norm", "scheduler", "warmup_epochs"})
@@ -43,6 +45,17 @@ class Built:
     def net(self) -> nn.Module:
         """The network; whose weights it has is for the pack to say."""
         return self.problem.model.net
+
+    @cached_property
+    def compiled(self) -> Callable[[Tensor], Tensor]:
+        """The network, compiled when it is first called."""
+        made: Callable[[Tensor], Tensor] = torch.compile(self.net, backend=BACKEND)
+        return made
+
+    @cached_property
+    def convolves(self) -> bool:
+        """Whether pictures go through it, which it takes faster with their channels last."""
+        return any(isinstance(layer, nn.Conv2d) for layer in self.net.modules())
 
     @cached_property
     def shape(self) -> str:

@@ -9,6 +9,7 @@ import torch
 from jobs import devices, ends
 from jobs.checkpoint import Writer
 from jobs.ends import guarded
+from jobs.forward import try_compiling
 from jobs.generation import Generation
 from jobs.hall import Hall
 from jobs.pack import Pack
@@ -25,6 +26,7 @@ class Options:
 
     device: str = "auto"  # "auto", "cpu", "mps", "cuda", "cuda:1"
     threads: int = 1  # CPU threads
+    compile: bool = False  # networks of jobs that train alone
     checkpoint_seconds: float = 2.0  # at least this long between two checkpoints of a job; 0: each epoch
     small_model_bytes: int = 1 << 20  # best models up to this size come with the result, others go to the store
 
@@ -34,8 +36,12 @@ def check(options: Options) -> None:
 
     Raises:
         SettingsError: this machine has no such device, or it does not work; the message lists those there are.
+            Networks are to be compiled, and that does not work.
     """
-    devices.try_out(devices.choose(options.device))
+    device = devices.choose(options.device)
+    devices.try_out(device)
+    if options.compile:
+        try_compiling(device)
 
 
 def train(
@@ -65,7 +71,7 @@ def train(
         SettingsError: this machine has no such device; see `check`.
     """
     torch.set_num_threads(options.threads)
-    hall = Hall(devices.choose(options.device), store)
+    hall = Hall(devices.choose(options.device), store, compiles=options.compile)
     writer = Writer(store)
     arriving = list(assignments)
     try:

@@ -10,9 +10,14 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from jobs.built import Built
+from jobs.built import BACKEND, Built
+from jobs.errors import SettingsError
 
 Named = Mapping[str, Tensor]
+
+# Kinds of networks that are compiled at a time: each takes two to four of the eight codes that torch keeps for a class
+# of modules. Beyond them it would go on uncompiled, and say nothing.
+COMPILED_KINDS = 2
 
 
 class Mode(StrEnum):
@@ -21,6 +26,7 @@ class Mode(StrEnum):
     STACKED = "stacked"  # a network of known layers, for all rows at once; also where there is one
     MAPPED = "mapped"  # any network, for all rows at once, by torch.func.vmap
     ALONE = "alone"  # the network itself, row by row
+    COMPILED = "compiled"  # the same, compiled by torch
 
 
 class Forward(Protocol):
@@ -99,14 +105,55 @@ class Alone:
         return {place.name: named[place.name] for place in built.layout.places}
 
     def __call__(self, built: Built, leaves: Named, buffers: Named, inputs: Tensor, training: bool) -> Tensor:
-        return cast(Tensor, built.net.train(training)(inputs[0]))[None]
+        own = inputs[0]
+        if built.convolves and own.ndim == 4:
+            own = own.contiguous(memory_format=torch.channels_last)
+        return self.network(built, training)(own)[None]
+
+    def network(self, built: Built, training: bool) -> Callable[[Tensor], Tensor]:
+        return built.net.train(training)
 
     def flat(self, built: Built, gradients: Sequence[Tensor]) -> list[Tensor]:
         placed = zip(built.layout.places, gradients, strict=True)
         return [(gradient.t() if place.turned else gradient).reshape(1, -1) for place, gradient in placed]
 
 
-FORWARDS: dict[Mode, Forward] = {Mode.STACKED: Stack(), Mode.MAPPED: Mapped(), Mode.ALONE: Alone()}
+class Compiled(Alone):
+    """The network itself, compiled at its first steps: for training, for evaluation, and for batches of other sizes."""
+
+    def __init__(self) -> None:
+        self.kinds: set[tuple[str, bool, torch.dtype]] = set()  # what has been compiled
+
+    def network(self, built: Built, training: bool) -> Callable[[Tensor], Tensor]:
+        kind = built.device.type
+        made = (built.shape, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
+        if made not in self.kinds and len(self.kinds) == COMPILED_KINDS:
+            torch.compiler.reset()
+            self.kinds.clear()
+        self.kinds.add(made)
+        built.net.train(training)
+        return built.compiled
+
+
+FORWARDS: dict[Mode, Forward] = {
+    Mode.STACKED: Stack(),
+    Mode.MAPPED: Mapped(),
+    Mode.ALONE: Alone(),
+    Mode.COMPILED: Compiled(),
+}
+
+
+def try_compiling(device: torch.device) -> None:
+    """Compile a function of one line.
+
+    Raises:
+        SettingsError: this machine cannot; mostly it has no C++ compiler.
+    """
+    try:
+        torch.compile(torch.neg, backend=BACKEND)(torch.ones(2, device=device))
+    except Exception as error:  # of many kinds, none of them documented
+        why = f"GRIDYARD_COMPILE is on, but torch.compile fails here: {str(error).strip().partition(chr(10))[0]}"
+        raise SettingsError(f"{why}; install a C++ compiler, or set it off") from error
 
 
 def precise(device: torch.device, precision: str) -> AbstractContextManager[object]:

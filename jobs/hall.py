@@ -1,12 +1,14 @@
 """Who trains with whom: the packs of one trainer."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from jobs import built, checkpoint
 from jobs.ends import failed, guarded
+from jobs.forward import Mode
 from jobs.generation import Generation
 from jobs.pack import Pack
 from jobs.params import TrainingParams
@@ -35,8 +37,12 @@ def fresh(assignment: Assignment, device: torch.device) -> Row | Generation:
 class Hall:
     """Packs of jobs that train, and jobs that write texts."""
 
-    def __init__(self, device: torch.device, store: Store) -> None:
-        self.device, self.store = device, store
+    def __init__(self, device: torch.device, store: Store, *, compiles: bool = False) -> None:
+        """
+        Args:
+            compiles: networks of jobs that train alone are compiled.
+        """
+        self.device, self.store, self.compiles = device, store, compiles
         self.packs: list[Pack] = []
         self.texts: list[Generation] = []
 
@@ -69,6 +75,8 @@ class Hall:
         packs = [pack for pack in self.packs if pack.open and pack.rows[0].shape == rows[0].shape]
         others = len(rows) - 1 + sum(len(pack.rows) for pack in packs) + max(row.assignment.more for row in rows)
         choice = SIZES.of(rows[0], others)
+        if self.compiles and choice.mode is Mode.ALONE:
+            choice = replace(choice, mode=Mode.COMPILED)
         for pack in packs:
             pack.change(choice.mode, choice.size)
             room = pack.room

@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     tasks: str = Field("", description="modules of the user's own tasks: `my_task` or `my_task,other:Name`")
     device: str = Field("auto", description="where trainers compute")
     threads: int = Field(1, ge=1, description="CPU threads of one trainer; more may change the last digits of results")
+    compile: bool = Field(
+        False,
+        description="torch.compile networks that train one at a time; may change the last digits of results",
+    )
     max_cells: int = Field(1_000_000, ge=1, description="the most cells of one grid")
     lease_seconds: float = Field(20.0, gt=0, description="how long a claim lives without a heartbeat")
     heartbeat_seconds: float = Field(2.0, gt=0, description="between two heartbeats of a worker")

@@ -153,6 +153,7 @@ def _setup(settings: Settings, queue: str) -> wire.Setup:
         tasks=settings.tasks,
         device=trainer_device(queue, settings.device),
         threads=settings.threads,
+        compile=settings.compile,
         checkpoint_seconds=settings.checkpoint_seconds,
         small_model_bytes=settings.small_model_bytes,
     )

@@ -70,6 +70,7 @@ def main() -> None:
     options = engine.Options(
         device=setup.device,
         threads=setup.threads,
+        compile=setup.compile,
         checkpoint_seconds=setup.checkpoint_seconds,
         small_model_bytes=setup.small_model_bytes,
     )

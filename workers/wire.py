@@ -24,6 +24,7 @@ class Setup:
     tasks: str  # the setting: modules of the user's own tasks
     device: str
     threads: int
+    compile: bool
     checkpoint_seconds: float
     small_model_bytes: int
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,6 +21,7 @@ from jobs.hall import fresh
 from jobs.pack import Pack
 from jobs.row import Row
 from jobs.spec import Assignment, JobSpec
+from tests.albums import album
 
 MakeSpec = Callable[..., JobSpec]
 Given = dict[str, Any]
@@ -130,10 +130,6 @@ def test_no_step_on_pictures_waits(
     make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, given: Given
 ) -> None:
     monkeypatch.setenv("GRIDYARD_CACHE", str(tmp_path / "cache"))
-    for number in range(60):
-        file = tmp_path / "album" / "ab"[number % 2] / f"{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (16, 16), (number, 0, 0)).save(file)
-    spec = make_spec("image_folder", data=str(tmp_path / "album"), image_size=16, batch_size=8, **given)
+    spec = make_spec("image_folder", data=str(album(tmp_path / "album")), image_size=16, batch_size=8, **given)
     rows = rows_of(spec, mode)
     assert waits(rows, mode, 4) == waits(rows, mode, 1) > 0
