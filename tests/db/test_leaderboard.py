@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
-from db import leaderboard
+from db import counts, leaderboard
 from db.models import Job, Sweep
 from db.session import Database
 from jobs.errors import InputError, NotFound, UnknownTask
@@ -78,6 +78,7 @@ def add_job(
     )
     session.add(job)
     session.flush()
+    counts.add(session, {(sweep.id, "succeeded"): 1})
     return job.id
 
 
@@ -227,6 +228,7 @@ def test_jobs_that_have_not_succeeded_are_not_ranked(database: Database) -> None
         same = {"sweep_id": sweep.id, "params": {}, "task": "iris", "metric": "val_accuracy"}
         session.add(Job(**same, cell=1, seed=0, state="ready"))
         session.add(Job(**same, cell=2, seed=0, state="failed", reason="diverged", finished_at=NOON))
+        counts.add(session, {(sweep.id, "ready"): 1, (sweep.id, "failed"): 1})
     with database.reading() as session:
         assert len(leaderboard.top(session, sweep=sweep.id)) == 1
         assert len(leaderboard.by_cell(session, sweep=sweep.id)) == 1
@@ -267,6 +269,7 @@ def test_the_leaderboard_reads_an_index_in_order_and_sorts_nothing(
             sweep = add_sweep(session)
             for cell in range(1_000):
                 session.add(_succeeded(sweep, cell))
+            counts.add(session, {(sweep.id, "succeeded"): 1_000})
     with database.writing() as session:
         session.execute(text("ANALYZE"))
     plan = plan_of(database, scope)
