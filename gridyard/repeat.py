@@ -105,7 +105,7 @@ def _trained(job: "Job", details: JobDetails) -> TrainResult:
     options = engine.Options(
         device=_device(job.yard.settings.device, details.environment.get("device", "cpu")),
         threads=details.environment.get("threads", job.yard.settings.threads),
-        compile=details.environment.get("mode") == "compiled",
+        compile=_compiled(details.environment),
         checkpoint_seconds=math.inf,
         small_model_bytes=1 << 62,
     )
@@ -122,6 +122,11 @@ def _trained(job: "Job", details: JobDetails) -> TrainResult:
         raise _not_again(job.id, outcome)
     assert isinstance(outcome, TrainResult)  # nobody told it to stop
     return outcome
+
+
+def _compiled(environment: Json) -> bool:
+    """Whether its network was compiled; how, depends on what the trainer had compiled before."""
+    return bool(environment.get("pack", {}).get("mode") == "compiled")
 
 
 def _device(setting: str, recorded: str) -> str:
@@ -177,6 +182,7 @@ def compare(
     environment = _changed(details.environment, result.environment)
     if tolerance is None:
         exact = result.environment["device"] == "cpu" and not {one.name for one in environment} & set(EXACT_ON)
+        exact = exact and not _compiled(result.environment)
         tolerance = 0.0 if exact else LOOSE
     first = next(_epochs_that_differ(details.history, result.history.epochs()), None)
     numbers = _that_differ(None, details.metrics, result.metrics)

@@ -33,7 +33,10 @@ class Settings(BaseSettings):
     broker: str = Field("", description="Celery broker URL; empty: none, workers look at the table")
     store: str = Field("", description="folder or fsspec URL of checkpoints and models; empty: `home`/store")
     data: Path = Field(default_factory=default_data_folder, description="folder of the data sets")
-    cache: Path = Field(default_factory=default_cache_folder, description="folder of decoded copies of the data sets")
+    cache: Path = Field(
+        default_factory=default_cache_folder,
+        description="folder of decoded data sets and measured sizes of packs",
+    )
     tasks: str = Field("", description="modules of the user's own tasks: `my_task` or `my_task,other:Name`")
     device: str = Field("auto", description="where trainers compute")
     threads: int = Field(1, ge=1, description="CPU threads of one trainer; more may change the last digits of results")

@@ -109,6 +109,8 @@ def _pack(pack: dict[str, Any] | None) -> str | None:
     """How many jobs it trained with; None of a job that trained nothing, or by an older version."""
     if pack is None:
         return None
+    if pack["mode"] == "compiled":
+        return "alone, compiled"
     return "alone" if pack["jobs"] == 1 else f"one of {pack['jobs']} jobs, {pack['mode']}"
 
 

@@ -87,12 +87,12 @@ class TestTheSetting:
         plain, compiled = train_one(spec), train_one(replace(spec, job=2), compile=True)
         assert isinstance(plain, TrainResult)
         assert isinstance(compiled, TrainResult)
-        assert (plain.environment["mode"], compiled.environment["mode"]) == ("alone", "compiled")
+        assert [one.environment["pack"]["mode"] for one in (plain, compiled)] == ["alone", "compiled"]
         assert without_seconds(compiled.history) == without_seconds(plain.history)
 
     def test_is_for_networks_that_train_one_at_a_time(self, make_spec: MakeSpec, train_one: TrainOne) -> None:
         result = train_one(make_spec(), compile=True)
-        assert result.environment["mode"] == "stacked"
+        assert result.environment["pack"]["mode"] == "stacked"
         assert graphs() == 0
 
     def test_is_refused_at_once_where_nothing_can_be_compiled(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from db.models import Job as JobRow
 from gridyard import repeat
 from gridyard.client import Yard
 from gridyard.job import Job
+from jobs import engine
 from jobs.errors import InputError, JobsFailed
 from tests.trained import trained, yard_at
 
@@ -73,6 +74,21 @@ def test_another_environment_is_told_and_makes_the_tolerance_loose(job: Job) -> 
     found = repeat.compare(other, repeat._trained(job, details), job.content)
     assert ("torch", "1.0") in [(one.name, one.recorded) for one in found.environment]
     assert found.tolerance == repeat.LOOSE
+
+
+def test_a_job_that_was_compiled_is_compiled_again_and_compared_loosely(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How it is compiled depends on the sizes of batches that the trainer has seen before."""
+    checked: list[engine.Options] = []
+    monkeypatch.setattr(engine, "check", checked.append)
+    compiled = {"pack": {"jobs": 1, "mode": "compiled"}}
+    details = job.details()
+    details = dataclasses.replace(details, environment=details.environment | compiled)
+    result = repeat._trained(job, details)
+    assert [options.compile for options in checked] == [True]
+    result = dataclasses.replace(result, environment=result.environment | compiled)
+    assert repeat.compare(details, result, job.content).tolerance == repeat.LOOSE
 
 
 def test_a_number_that_was_not_finite_equals_its_record(job: Job) -> None:
