@@ -156,6 +156,15 @@ def _lock_held(session: Session, claims: Sequence[Claim]) -> dict[tuple[int, str
     return {(row.id, row.worker, row.attempt): row for row in session.connection().execute(locked)}
 
 
+def lock(session: Session, claims: Sequence[Claim]) -> None:
+    """Lock what a transaction writes that ends jobs in several ways: all sweeps, then all jobs, lowest id first.
+
+    Each way alone locks so; one after the other they would not.
+    """
+    _lock_sweeps(session, {claim.spec.sweep for claim in claims})
+    _lock_held(session, claims)
+
+
 def _key(claim: Claim) -> tuple[int, str, int]:
     return claim.job, claim.worker, claim.attempt
 

@@ -63,7 +63,7 @@ class Writer:
         for row, epoch, content in files:
             try:
                 self._store.write(path(row.spec.job, row.assignment.attempt), content())
-            except StoreError as error:
+            except Exception as error:  # a checkpoint is a help: nothing ends for want of one
                 if time.monotonic() - self._warned >= WARNING_SECONDS:
                     logger.warning("job %d, epoch %d: no checkpoint: %s", row.spec.job, epoch, error)
                     self._warned = time.monotonic()

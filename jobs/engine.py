@@ -85,6 +85,7 @@ def train(
             for pack in tuple(hall.packs):
                 yield from turn(pack, hall, writer, options, report)
             hall.sweep_out()
+            save(hall, writer, options)
     finally:
         writer.close()
 
@@ -92,10 +93,13 @@ def train(
 def turn(pack: Pack, hall: Hall, writer: Writer, options: Options, report: Report) -> Iterator[Outcome]:
     """One epoch of a pack; the outcomes of the rows whose last that was."""
     # Train, evaluate, best?
+    failure = None
     try:
         reports = pack.advance()
     except Exception as raised:  # whatever a task or a library raises, in one row of them
-        yield from hall.scatter(pack, raised)
+        failure = raised
+    if failure is not None:
+        yield from hall.scatter(pack, failure)
         return
 
     # Report.
@@ -108,22 +112,29 @@ def turn(pack: Pack, hall: Hall, writer: Writer, options: Options, report: Repor
         yield outcome
     pack.drop(left)
 
-    # Checkpoint.
-    if pack.rows and writer.due(options.checkpoint_seconds):
-        writer.save(pack.states(), wait=options.checkpoint_seconds == 0)
+
+def save(hall: Hall, writer: Writer, options: Options) -> None:
+    """Write the checkpoints of all jobs, if it is time: one clock for all packs, so that none is left out."""
+    if hall.packs and writer.due(options.checkpoint_seconds):
+        states = [state for pack in hall.packs for state in pack.states()]
+        trained = [(row, state) for row, state in states if row.best is not None]
+        writer.save(trained, wait=options.checkpoint_seconds == 0)
 
 
 def settle(pack: Pack, answers: Sequence[Answer], store: Store, writer: Writer, options: Options) -> Iterator[Outcome]:
     """The outcomes of the rows that stop after this epoch."""
-    done = []
+    done, given_back = [], []
     for place, (row, answer) in enumerate(zip(pack.rows, answers, strict=True)):
         if (outcome := ends.unfinished(row, answer)) is not None:
             yield outcome
         elif row.done:  # also when it should be given back: what is left takes less than a checkpoint
             done.append(place)
         elif answer is Answer.GIVE_BACK:
-            writer.save([(row, pack.state(place))], wait=True)
-            yield Stopped(job=row.spec.job, answer=answer, epoch=row.epoch)
+            given_back.append((row, pack.state(place)))
+    if given_back:
+        writer.save(given_back, wait=True)
+    for row, _ in given_back:
+        yield Stopped(job=row.spec.job, answer=Answer.GIVE_BACK, epoch=row.epoch)
     for place, test in zip(done, ends.tested(pack, done) if done else (), strict=True):
         row = pack.rows[place]
         if isinstance(test, Failure):

@@ -1,5 +1,6 @@
 """Who trains with whom: the packs of one trainer."""
 
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,7 @@ from jobs.pack import Pack
 from jobs.params import TrainingParams
 from jobs.problem import Writing
 from jobs.row import Row
-from jobs.sizing import Choice, Sizes
+from jobs.sizing import Choice, Sizes, out_of_memory
 from jobs.spec import Assignment, Failure
 from jobs.store import Store
 
@@ -62,13 +63,25 @@ class Hall:
             else:
                 arrived.setdefault(row.shape, []).append(row)
         for rows in arrived.values():
-            self._place(rows)
+            yield from self._placed(rows)
 
     def _start(self, assignment: Assignment) -> Row | Generation:
         row = fresh(assignment, self.device)
         if isinstance(row, Row):
             checkpoint.resume(row, self.store)
         return row
+
+    def _placed(self, rows: Sequence[Row]) -> Iterator[Failure]:
+        """As `_place`; what goes wrong, as where memory ends, scatters the packs they were to join."""
+        try:
+            self._place(rows)
+        except Exception as raised:
+            for pack in [pack for pack in self.packs if pack.open and pack.rows[0].shape == rows[0].shape]:
+                yield from self.scatter(pack, raised)
+            there = {row.spec.job for pack in self.packs for row in pack.rows}
+            for row in rows:
+                if row.spec.job not in there:
+                    yield failed(row.assignment, row.epoch, raised)
 
     def _place(self, rows: Sequence[Row]) -> None:
         """Rows of one shape: into its packs that have room, else into new ones."""
@@ -94,14 +107,18 @@ class Hall:
         So what was too large for the memory finds room, and a job that fails does so alone in the end.
         """
         self.packs.remove(pack)
-        if len(pack.rows) == 1:
-            yield failed(pack.rows[0].assignment, pack.rows[0].epoch, raised)
+        held, mode = pack.rows, pack.mode
+        if len(held) == 1:
+            yield failed(held[0].assignment, held[0].epoch, raised)
             return
-        if isinstance(raised, torch.OutOfMemoryError | MemoryError):
-            SIZES.limit(pack.rows[0], len(pack.rows) // 2)
-        choice = Choice(pack.mode, (len(pack.rows) + 1) // 2)
+        traceback.clear_frames(raised.__traceback__)  # and with them what the failed step had made
+        pack.release()
+        if out_of_memory(raised):
+            SIZES.limit(held[0], len(held) // 2)
+        size = (len(held) + 1) // 2
+        choice = Choice(Mode.ALONE if size == 1 and mode is Mode.MAPPED else mode, size)
         rows = []
-        for row in pack.rows:
+        for row in held:
             again = guarded(row.assignment, row.epoch, partial(self._start, row.assignment))
             if isinstance(again, Row):
                 rows.append(again)

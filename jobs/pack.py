@@ -99,6 +99,13 @@ class Pack:
         for row in self.rows:
             row.together = max(row.together, len(self.rows))
 
+    def release(self) -> None:
+        """Hold no row and no memory any more."""
+        self.rows, self.groups = [], []
+        self.weights = self.best = self.gradients = torch.zeros(0)
+        self.buffers, self.best_buffers = {}, {}
+        del self.optimizer
+
     def state(self, place: int) -> State:
         """A row's tensors as they are now, copied."""
         return State(

@@ -1,5 +1,6 @@
 """How many jobs of a shape are trained together, and in which mode: what was fastest when it was tried."""
 
+import logging
 import math
 import os
 import time
@@ -7,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from jobs.forward import FORWARDS, Mode
 from jobs.pack import Pack
 from jobs.remembered import Found
 from jobs.row import Row, State
+
+logger = logging.getLogger(__name__)
 
 SIZES = (1, 8, 32, 128, 512)
 STEPS = 4  # that are timed
@@ -41,31 +43,51 @@ class Sizes:
     def __init__(self) -> None:
         self._modes: dict[str, list[Mode]] = {}  # those that agree with the network itself
         self._measured: dict[str, Choice] = {}
+        self._limits: dict[str, int] = {}  # of memory, which hold also where the sweep says how many
 
     def of(self, row: Row, others: int) -> Choice:
         """
         Args:
             others: jobs that could train with this one; if there are none, nothing is measured.
         """
-        modes, most = self.modes(row), row.assignment.most
+        most = row.assignment.most
+        if row.built.stacked is None and (most == 1 or not others):  # not even the check, which takes memory
+            return Choice(Mode.ALONE, 1)
+        modes = self.modes(row)
         if most > 1:
-            return Choice(modes[0], most if FORWARDS[modes[0]].together else 1)
+            return Choice(modes[0], min(most, self._limits.get(row.shape, most)) if FORWARDS[modes[0]].together else 1)
         if most == 1 or not others:
-            return Choice(Mode.STACKED if Mode.STACKED in modes else Mode.ALONE, 1)
+            return single(modes)
         if row.shape not in self._measured:
-            self._measured[row.shape] = known(row, modes)
+            self._measured[row.shape] = tried(row, modes)
         return self._measured[row.shape]
 
     def limit(self, row: Row, size: int) -> None:
         """Packs of this shape found no room in memory; those of this size may."""
-        self._measured[row.shape] = Choice(self.modes(row)[0], max(size, 1))
+        choice = Choice(self.modes(row)[0], max(size, 1))
+        self._measured[row.shape], self._limits[row.shape] = choice, choice.size
 
     def modes(self, row: Row) -> list[Mode]:
         """The modes in which this shape can be trained, the best for many rows first."""
         if row.shape not in self._modes:
-            together = [Mode.STACKED] if row.built.stacked is not None else [Mode.MAPPED]
-            self._modes[row.shape] = [*(mode for mode in together if agrees(row, mode)), Mode.ALONE]
+            mode = Mode.MAPPED if row.built.stacked is None else Mode.STACKED
+            works = fits(row, CHECKED) and agrees(row, mode)
+            self._modes[row.shape] = [mode, Mode.ALONE] if works else [Mode.ALONE]
         return self._modes[row.shape]
+
+
+def single(modes: list[Mode]) -> Choice:
+    """A job by itself; one of known layers takes the same way as in a pack."""
+    return Choice(Mode.STACKED if Mode.STACKED in modes else Mode.ALONE, 1)
+
+
+def tried(row: Row, modes: list[Mode]) -> Choice:
+    """As `known`; where trying raises, the job is to train, and to fail, by itself."""
+    try:
+        return known(row, modes)
+    except Exception as raised:  # whatever a task's own metric or loss raises
+        logger.warning("job %d is trained by itself: measuring raised %s", row.spec.job, type(raised).__name__)
+        return single(modes)
 
 
 def known(row: Row, modes: list[Mode]) -> Choice:
@@ -96,12 +118,8 @@ def agrees(row: Row, mode: Mode) -> bool:
 
 
 def gradients(row: Row, mode: Mode) -> torch.Tensor:
-    """Of one step of copies of the row with weights that differ: (CHECKED, N). In float32, whatever its precision.
-
-    What is looked for is a wrong gradient; bfloat16 would hide it, or be taken for it.
-    """
-    copies = [copied(row, 1 + 0.1 * number, precision="float32") for number in range(CHECKED)]
-    pack = Pack(copies, mode, CHECKED)
+    """Of one step of copies of the row with weights that differ: (CHECKED, N)."""
+    pack = Pack([copied(row, 1 + 0.1 * number) for number in range(CHECKED)], mode, CHECKED)
     found = torch.zeros_like(pack.gradients)
 
     def keep(number: int) -> None:
@@ -113,29 +131,37 @@ def gradients(row: Row, mode: Mode) -> torch.Tensor:
     return found
 
 
-def copied(row: Row, factor: float = 1.0, **changes: Any) -> Row:
+def copied(row: Row, factor: float = 1.0) -> Row:
     """A fresh job beside this one, whose weights are so many times as large."""
-    copy = Row(row.assignment, row.params.model_copy(update=changes), row.built)
+    copy = Row(row.assignment, row.params, row.built)
     copy.state = State(weights=row.built.weights * factor, buffers=row.built.buffers)
     return copy
 
 
 def measure(row: Row, modes: list[Mode]) -> Choice:
     """Try packs of growing size while each job of them takes less time; the smallest of those as fast as any."""
-    alone = Choice(Mode.STACKED if Mode.STACKED in modes else Mode.ALONE, 1)
-    fastest = seconds(row, alone)
-    best = alone
-    if fastest > SLOW_SECONDS * len(row.built.batches) or not FORWARDS[modes[0]].together:
+    best = single(modes)
+    if not FORWARDS[modes[0]].together:
+        return best
+    fastest = seconds(row, best)
+    if fastest > SLOW_SECONDS * len(row.built.batches):
         return best
     for size in takewhile(lambda size: fits(row, size), SIZES[1:]):
         try:
             taken = seconds(row, Choice(modes[0], size))
-        except (torch.OutOfMemoryError, MemoryError):
+        except (RuntimeError, MemoryError) as raised:
+            if not out_of_memory(raised):
+                raise
             break
         if taken > GAIN * fastest:
             break
         best, fastest = Choice(modes[0], size), taken
     return best
+
+
+def out_of_memory(raised: Exception) -> bool:
+    """Whether a device's memory was too small, or the machine's: torch has no class of errors for that."""
+    return isinstance(raised, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(raised)
 
 
 def seconds(row: Row, choice: Choice) -> float:

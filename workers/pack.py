@@ -64,7 +64,10 @@ class Pack:
         """
         if isinstance(message, wire.Epochs):
             for report in message.reports:
-                self._watch(report).reports.append(report)
+                held = self._watch(report).reports
+                while held and held[-1].epoch >= report.epoch:  # trained again, after its pack was scattered
+                    held.pop()
+                held.append(report)
             self.size = message.room + len(message.reports)
         elif isinstance(message, TrainResult | Stopped | Failure):
             watch = self._watch(message)

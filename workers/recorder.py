@@ -124,6 +124,8 @@ def _write_ends(database: Database, watches: list[Watch]) -> None:
     others = [watch for watch in watches if not isinstance(watch.outcome, TrainResult) and not _is_lost(watch)]
     reports = [(watch.claim, watch.reports) for watch in others if watch.reports]
     with database.writing() as session:
+        if results and others:
+            queue.lock(session, [watch.claim for watch in watches])
         finished = queue.finish(session, results) if results else set()
         if reports:
             queue.record_epochs(session, reports)
