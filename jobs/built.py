@@ -30,6 +30,7 @@ OF_THE_LOOP = frozenset({"lr", "momentum", "weight_decay", "clip_norm", "schedul
 class Built:
     """A problem on a device, and its network before the first step."""
 
+    task: Task
     problem: Problem
     device: torch.device
     layout: Layout
@@ -86,7 +87,8 @@ def load(spec: JobSpec, device: torch.device) -> tuple[Built | Writing, Params]:
     module, params = tasks.load(spec.task, spec.params)
     task = find(spec.task)
     key = _key(task, spec, device)
-    if (found := _alive.get(key)) is not None:
+    found = _alive.get(key)
+    if found is not None and found.task.own is task.own:  # a user's own code may have been loaded again
         return found, params
     with drawn_from(spec.seed, Purpose.INIT):
         made = module.build(params, spec.seed)
@@ -106,6 +108,7 @@ def build(task: Task, problem: Problem, params: TrainingParams, device: torch.de
     measures = METRICS if problem.metrics is None else problem.metrics
     drops = {id(layer) for layer in dropouts(net)}
     return Built(
+        task=task,
         problem=problem,
         device=device,
         layout=layout,
