@@ -1,6 +1,7 @@
 """Who trains with whom, and what becomes of a pack in which something goes wrong."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +22,9 @@ MakeSpec = Callable[..., JobSpec]
 
 
 @pytest.fixture(autouse=True)
-def sizes(monkeypatch: pytest.MonkeyPatch) -> Sizes:
-    """No memory of what other tests found out."""
+def sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sizes:
+    """No memory of what other tests, or this machine, found out."""
+    monkeypatch.setenv("GRIDYARD_CACHE", str(tmp_path / "cache"))
     fresh = Sizes()
     monkeypatch.setattr(hall, "SIZES", fresh)
     return fresh
