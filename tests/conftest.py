@@ -25,6 +25,14 @@ def ctrl_c_is_heard() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_remembered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of this run: else what trainers once measured on this machine decided how many jobs train together."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GRIDYARD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @contextmanager
 def running_postgres() -> Iterator[PostgresServer]:
     """A real PostgreSQL server on a unix socket, while the block lasts."""
