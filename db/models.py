@@ -1,5 +1,6 @@
 """The tables. The database refuses nonsense: every rule of `jobs.states` that can be a constraint is one."""
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from sqlalchemy import (
     MetaData,
     Text,
     UniqueConstraint,
+    false,
     literal_column,
     text,
 )
@@ -22,7 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from db.clock import Moment
-from jobs.states import FINAL, FailureReason, JobState, SweepState
+from jobs.states import FINAL, RETRIED, FailureReason, JobState, SweepState
 
 # SQLite numbers rows by itself only in a column of exactly the type INTEGER.
 Id = BigInteger().with_variant(Integer, "sqlite")
@@ -72,6 +74,11 @@ class Sweep(Base):
     metric: Mapped[str] = mapped_column(Text)  # the objective's
     mode: Mapped[str] = mapped_column(Text)  # "max" or "min"
     retries: Mapped[int] = mapped_column(Integer)  # further attempts after the first failed one
+    retry_on: Mapped[list[str]] = mapped_column(  # FailureReasons after which there is another attempt
+        Document, default=sorted(RETRIED), server_default=json.dumps(["crashed", "lost", "error"])
+    )
+    max_running: Mapped[int | None] = mapped_column(Integer)  # jobs that run at once; NULL: no limit
+    halting: Mapped[bool] = mapped_column(default=False, server_default=false())  # paused: what runs stops as well
     total: Mapped[int] = mapped_column(BigInteger)  # jobs it has when it is open
     created_at: Mapped[datetime] = mapped_column(Moment)
     touched_at: Mapped[datetime] = mapped_column(Moment)  # last sign of its submitter while it is being submitted
@@ -121,8 +128,10 @@ class Job(Base):
     state: Mapped[str] = mapped_column(Text)  # JobState
     attempt: Mapped[int] = mapped_column(Integer, default=0)  # number of claims; fences every write of a worker
     failures: Mapped[int] = mapped_column(Integer, default=0)  # attempts that failed; a job given back has not failed
+    lost: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # workers that went silent with it
     due_at: Mapped[datetime | None] = mapped_column(Moment)  # while waiting
     worker: Mapped[str | None] = mapped_column(Text)  # while running
+    slot: Mapped[int | None] = mapped_column(Integer)  # of the worker, from 0; while running
     lease_expires_at: Mapped[datetime | None] = mapped_column(Moment)  # while running
     epoch: Mapped[int] = mapped_column(Integer, default=0)  # last reported one
     reason: Mapped[str | None] = mapped_column(Text)  # FailureReason of the last failure

@@ -23,8 +23,9 @@ class FailureReason(StrEnum):
     """Why an attempt did not succeed."""
 
     DIVERGED = "diverged"  # the loss became NaN or infinite; trying again would give the same
+    OUT_OF_MEMORY = "out_of_memory"  # of the GPU or of the machine
     ERROR = "error"  # the training raised an exception
-    CRASHED = "crashed"  # the trainer process died: killed, segmentation fault, out of memory
+    CRASHED = "crashed"  # the trainer process died: killed, segmentation fault
     LOST = "lost"  # the worker went silent and its lease ran out
     TIMEOUT = "timeout"  # longer than the sweep's time limit per job
 
