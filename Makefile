@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# Every trainer imports torch: without the bytecode of its first import that takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check install install-dev bench bench-peers lock clean
 
