@@ -13,6 +13,7 @@ from torch import Tensor
 
 from jobs import tensorfile
 from jobs.errors import CheckpointDamaged, StoreError
+from jobs.params import follows_epochs
 from jobs.row import Best, Row, State
 from jobs.spec import EpochReport, Json
 from jobs.store import Store
@@ -172,11 +173,15 @@ def refuse_foreign(row: Row, facts: Json, name: str) -> None:
 
 def identity(row: Row) -> str:
     """Digest of all that a job's numbers follow from: its spec, without the row ids of this database, its data, its
-    metrics: an epoch of a version that measured others is no part of this history. Nor is one of other code."""
+    metrics: an epoch of a version that measured others is no part of this history. Nor is one of other code.
+
+    Who may train more epochs than it could before goes on, unless its learning rates would have been others.
+    """
     facts = {
         **asdict(row.spec),
         "job": None,
         "sweep": None,
+        "epochs": row.spec.epochs if follows_epochs(row.spec.params) else None,
         "data": row.problem.fingerprint,
         "metrics": row.built.metrics,
     }

@@ -131,6 +131,7 @@ class SweepSpec:
     queue: str = "cpu"  # the workers that may claim its jobs
     time_limit: float | None = None  # seconds one attempt may take
     pack: int = 0  # the most jobs trained together; 0: as many as pay, 1: each alone
+    max_running: int | None = None  # jobs that run at once; None: no limit
 
 
 class Answer(StrEnum):

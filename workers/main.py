@@ -46,7 +46,10 @@ def start(settings: Settings, slots: int | None = None, queue: str = "cpu", firs
     with database.writing() as session:
         workers.register(session, worker, queue, len(devices), _info(devices))
     holdings, sizes = Holdings(), Sizes()
-    slots_here = [Slot(worker, queue, database, settings, holdings, sizes, device, first) for device in devices]
+    slots_here = [
+        Slot(worker, queue, database, settings, holdings, sizes, device, first, number)
+        for number, device in enumerate(devices)
+    ]
     crew = Slots(slots_here, stop=lambda: os.kill(os.getpid(), signal.SIGTERM))
     heartbeat = Heartbeat(worker, database, settings, holdings, crew)
     crew.warm_up()

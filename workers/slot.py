@@ -19,6 +19,8 @@ from workers.watch import Watch
 logger = logging.getLogger(__name__)
 
 LISTEN_SECONDS = 0.2  # how long a supervisor listens to its trainer before it looks around
+CANCEL_SECONDS = 10.0  # from a cancel to the end of what runs, at most
+MARGIN_SECONDS = 2.0  # of it, for the look around, the kill, and writing down the end
 
 
 class Slot:
@@ -34,6 +36,7 @@ class Slot:
         sizes: Sizes,
         visible_devices: str | None,
         first: int | None = None,
+        number: int = 0,
     ) -> None:
         """
         Args:
@@ -41,10 +44,11 @@ class Slot:
             sizes: shared by the slots of a worker.
             first: the sweep whose jobs are claimed before all others.
             visible_devices: CUDA_VISIBLE_DEVICES of the trainer; None leaves it as it is.
+            number: of the slot in its worker, from 0.
         """
         self._queue, self._settings, self._holdings, self._sizes = queue, settings, holdings, sizes
         self._visible_devices = visible_devices
-        self._claimer = Claimer(worker, queue, database, settings, sizes, first)
+        self._claimer = Claimer(worker, queue, database, settings, sizes, first, number)
         self._recorder = Recorder(database, settings, holdings.draining)
         self._trainer: Trainer | None = None
 
@@ -121,11 +125,16 @@ class Slot:
             if watch.told is None and (answer := self._wish(watch, now)) is not Answer.GO_ON:
                 watch.told = (now, answer)
                 trainer.answer(job, answer)
-        told = [watch.told[0] for watch in pack.running.values() if watch.told]
-        if told and now - min(told) >= self._settings.grace_seconds:
+        if any(watch.told and now - watch.told[0] >= self._patience(watch) for watch in pack.running.values()):
             logger.warning("%d jobs: the trainer did not stop one of them in time and is killed", len(pack.running))
             self.close()
             pack.cut_off()
+
+    def _patience(self, watch: Watch) -> float:
+        """Seconds a trainer has for stopping; nothing of a cancelled job is to be saved, and its end is promised."""
+        grace, heartbeat = self._settings.grace_seconds, self._settings.heartbeat_seconds
+        is_unwanted = watch.told is not None and watch.told[1] is Answer.CANCELLED and not watch.late
+        return min(grace, max(0.0, CANCEL_SECONDS - heartbeat - MARGIN_SECONDS)) if is_unwanted else grace
 
     def _wish(self, watch: Watch, now: float) -> Answer:
         """How the job's next report is to be answered. One whose time is over stops as if it were cancelled."""

@@ -99,10 +99,10 @@ def worker(
     What is held then is given back: another worker goes on from its last checkpoint.
     """
     from jobs import settings
-    from scheduler.validate import check_queue
+    from scheduler.validate import check_key
     from workers import main
 
-    check_queue(queue)
+    check_key("queue", queue)
     _log()
     if until_stdin_closes:
         _stop_when_stdin_closes()
