@@ -108,8 +108,9 @@ class TestValues:
         assert len({min(found) for found in packs.values()}) == 4
 
     def test_listed_cells_are_added(self, database: Database) -> None:
-        sweep = submit(database, sweep_file.parse({"task": "iris", "cells": [{"lr": 0.1}, {"lr": 0.2}]})).sweep
-        given = extend(database, sweep, {"cells": [{"lr": 0.2}, {"lr": 0.3}, {"lr": 0.2, "hidden": [32, 16]}]})
+        keys = {"task": "iris", "cells": [{"lr": 0.1}, {"lr": 0.2}], "fixed": {"hidden": [9]}}
+        sweep = submit(database, sweep_file.parse(keys)).sweep
+        given = extend(database, sweep, {"cells": [{"lr": 0.2}, {"lr": 0.3}, {"lr": 0.1, "hidden": [9]}]})
         assert (given.cells, given.jobs) == (1, 1)  # the last one trains what the second does
         assert [job.params for job in rows(database, sweep)] == [{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.3}]
 
@@ -349,7 +350,7 @@ class TestRefused:
             ({"grid": {"lr": [-1]}}, r"grid.lr\[0\]: was given -1; allowed is a number, above 0"),
             ({"grid": {"lr": [0.3, 0.3]}}, "0.3 is given twice"),
             ({"grid": {"rl": [0.3]}}, 'grid.rl: is no parameter of it; did you mean "lr"'),
-            ({"grid": {"dropout": [0.3]}}, r"grid.dropout: is the same for all cells, 0.0\. ?Allowed: lr, hidden"),
+            ({"grid": {"dropout": [0.3]}}, r"grid.dropout: is the same for all cells, 0\.2\. Allowed: lr, hidden"),
             ({"grid": [0.3]}, "grid: was given .* allowed is a list of values for each parameter"),
             ({"cells": [{"lr": 0.3}]}, "cells: the sweep has a grid, of lr, hidden; give it values"),
             ({"seeds": 0}, "seeds: was given 0"),
