@@ -122,7 +122,7 @@ def extend(
         typer.echo(f"no worker is there; start one, or: {with_db(f'gridyard resume {sweep}', db)}", err=True)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # or -3 would be one
 def priority(
     sweep: SweepId,
     number: Annotated[int, typer.Argument(metavar="N", help="Higher is claimed first.", show_default=False)],
