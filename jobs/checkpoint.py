@@ -133,6 +133,9 @@ def restore(row: Row, content: bytes, name: str) -> None:
     refuse_foreign(row, facts, name)
     tensors = {key: tensor.to(row.built.device) for key, tensor in tensors.items()}
     net, best = group(tensors, "net"), group(tensors, "best")
+    history = reports(row.spec.job, group(tensors, "history"), facts["metrics"])
+    if len(history) > row.spec.epochs:
+        raise CheckpointDamaged(f"{name} holds epoch {len(history)}, and the job trains {row.spec.epochs}")
     row.state = State(
         weights=net["weights"],
         buffers=group(net, "buffers"),
@@ -143,7 +146,7 @@ def restore(row: Row, content: bytes, name: str) -> None:
     row.best = Best(**facts["best"])
     row.lr.restore(facts["lr"])
     row.stopper.restore(facts["stopper"])
-    row.history = reports(row.spec.job, group(tensors, "history"), facts["metrics"])
+    row.history = history
 
 
 def columns(history: list[EpochReport]) -> dict[str, Tensor]:
