@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -238,6 +239,49 @@ class TestEnds:
         assert (first.alive, second.packs) == (False, [[1, 3]])
         assert [(row(job)["state"], row(job)["failures"]) for job in (1, 3)] == [(JobState.SUCCEEDED, 0)] * 2
         assert (row(2)["state"], row(2)["attempt"]) == (JobState.RUNNING, 1)  # nothing was written
+
+    @pytest.mark.parametrize("move", ["cancel", "pause"])
+    def test_a_cancelled_job_waits_for_no_grace_time_and_one_that_is_given_back_does(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], row: Row, move: str
+    ) -> None:
+        """A trainer that hears nothing: it may be in a batch that takes long, or in data that load."""
+        monkeypatch.setattr(slot, "CANCEL_SECONDS", 0.1)
+        stage = Stage(database, monkeypatch, grace_seconds=1.0)
+        sweep = add_sweep()
+        wishes = {"cancel": queue.cancel_sweep, "pause": partial(queue.pause_sweep, halt=True)}
+        began = list[float]()
+
+        def deaf(puppet: Puppet) -> list[wire.Message]:
+            if puppet.looks == 1:
+                with database.writing() as session:
+                    assert wishes[move](session, sweep)
+                    stage.holdings.tell(queue.renew(session, "w1", stage.holdings.attempts(), 60.0))
+                began.append(time.monotonic())
+            time.sleep(0.01)  # as a supervisor listens
+            return []
+
+        stage.work(deaf)
+        assert (time.monotonic() - began[0] >= 1.0) == (move == "pause")
+        assert row(1)["state"] == (JobState.CANCELLED if move == "cancel" else JobState.READY)
+        assert row(1)["failures"] == 0
+
+    def test_the_slots_of_a_worker_tell_which_of_them_holds_a_job(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], row: Row,
+        finishing: Script,
+    ) -> None:  # fmt: skip
+        add_sweep(cells=2)
+        seen: list[tuple[int, int | None]] = []
+        for number in (0, 1):
+            stage = Stage(database, monkeypatch)
+            stage.slot = Slot("w1", "cpu", database, stage.settings, stage.holdings, stage.sizes, None, None, number)
+
+            def one(puppet: Puppet, number: int = number) -> list[wire.Message]:
+                seen.append((number, row(puppet.has[0])["slot"]))
+                return finishing(puppet)
+
+            stage.scripts = [one]
+            stage.slot._train(stage.slot._claimer.claim())
+        assert seen == [(0, 0), (1, 1)]
 
     def test_ends_that_come_together_are_one_transaction(
         self, stage: Stage, add_sweep: Callable[..., int], finishing: Script, monkeypatch: pytest.MonkeyPatch
