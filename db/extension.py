@@ -118,10 +118,11 @@ def first_pack(session: Session, sweep: int) -> int:
     return 1 + max((found for found in session.execute(select(*last)).one() if found is not None), default=-1)
 
 
-def add_jobs(session: Session, sweep: int, stored: int, rows: Sequence[Row]) -> bool:
-    """Store some of the new jobs; False when it does not have so many jobs, or is to have no more."""
+def add_jobs(session: Session, before: Stand, rows: Sequence[Row]) -> bool:
+    """Store the next ones of the new jobs; False when the sweep does not stand as it did: somebody else was quicker."""
+    sweep = before.sweep
     found = stand(session, sweep, lock=True)
-    if found.todo is None or found.stored != stored or found.state == SweepState.DELETING:
+    if (found.todo, found.stored) != (before.todo, before.stored) or found.state == SweepState.DELETING:
         return False
     jobs = [(cell, seed, params) for cell, seed, params, _ in rows]
     insert_jobs(session, sweep, found.spec.task, found.metric, jobs, [pack for *_, pack in rows])

@@ -14,7 +14,7 @@ from db import extension
 from db.extension import EXTENDED, START, Row, Stand, Todo
 from db.session import Database
 from jobs import settings
-from jobs.errors import InputError, SweepFileError
+from jobs.errors import DatabaseError, InputError, SweepFileError
 from jobs.spec import Json, SweepSpec
 from scheduler import grid
 from scheduler.params import frozen
@@ -55,15 +55,16 @@ def extend(database: Database, sweep: int, keys: Mapping[str, Any], *, progress:
         InputError: it cannot be extended, or not so; every problem is in the one error. Nothing is changed.
         DatabaseError: the database is away, or the sweep was deleted meanwhile.
     """
+    again = 0
     while True:
-        again = carry_on(database, sweep)  # of an extension before
+        again += carry_on(database, sweep)  # of an extension before
         with database.reading() as session:
             before = extension.stand(session, sweep)
         wanted, epochs = _checked(before, keys)  # may look at the user's data: not while the sweep is locked
         wanted = replace(wanted, cells=_new_cells(database, before, wanted))
         with database.writing() as session:
             locked = extension.stand(session, sweep, lock=True)
-            if (locked.todo, locked.spec, locked.epochs) != (before.todo, before.spec, before.epochs):
+            if locked.todo is not None or (locked.spec, locked.epochs) != (before.spec, before.epochs):
                 continue  # somebody else was quicker: once more
             _check_state(locked)
             todo, cells, jobs = _decision(locked, wanted, extension.first_pack(session, sweep))
@@ -114,8 +115,11 @@ class _Steps:
     def _store(self, stand: Stand, todo: Todo) -> None:
         rows = self._of_new_cells(stand, todo) or self._of_new_seeds(stand, todo)
         with self._database.writing() as session:
-            if not extension.add_jobs(session, self._sweep, stand.stored, rows):
-                return  # somebody else was quicker
+            if not extension.add_jobs(session, stand, rows):
+                return
+        if not rows:
+            told = f"sweep {stand.sweep} has {stand.stored} of {stand.total} jobs, and not those that it had"
+            raise DatabaseError(f"{told} when it was extended")
         self._at += len(rows)
         if self._progress:
             self._progress(stand.stored + len(rows) - todo.jobs, stand.total - todo.jobs)
@@ -130,6 +134,8 @@ class _Steps:
     def _of_new_seeds(self, stand: Stand, todo: Todo) -> list[Row]:
         """The next of the new seeds of the old cells, which come last."""
         seeds = todo.seeds
+        if not seeds:
+            return []
         first = todo.cell - (stand.total - stand.stored) // len(seeds)
         end = min(todo.cell, first + max(1, CHUNK // len(seeds)))
         with self._database.reading() as session:

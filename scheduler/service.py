@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from db import counts, extension, queue, removal, workers
 from db.session import Database
-from jobs.errors import DatabaseError, StoreError
+from jobs.errors import DatabaseAway, DatabaseError, NotFound, StoreError
 from jobs.settings import Settings
 from jobs.store import Store
 from scheduler import extend
@@ -90,9 +90,16 @@ class Service:
         """For a while only, as the removal."""
         with self._database.reading() as session:
             sweeps = extension.abandoned(session)
-        for sweep in sweeps[:1]:
-            extend.carry_on(self._database, sweep, seconds=REMOVING_SECONDS)
-        return len(sweeps[:1])
+        gone_on, deadline = 0, time.monotonic() + REMOVING_SECONDS
+        for sweep in sweeps:
+            try:
+                extend.carry_on(self._database, sweep, seconds=max(0.001, deadline - time.monotonic()))
+                gone_on += 1
+            except DatabaseAway:
+                raise
+            except (DatabaseError, NotFound) as error:  # of this sweep: the round goes on
+                logger.warning("sweep %d is not extended: %s", sweep, error)
+        return gone_on
 
     def _ring(self) -> int:
         """One bell for each idle slot that would find a job, however many jobs there are."""

@@ -17,6 +17,7 @@ from db.models import Job, Sweep
 from db.session import Database
 from jobs.spec import Claim, EpochReport, Failure, TrainResult
 from jobs.states import FailureReason, JobState, SweepState
+from scheduler import extend as extending
 from scheduler import sweep_file
 from scheduler.extend import extend
 from scheduler.submit import submit
@@ -190,6 +191,37 @@ def test_of_two_who_claim_at_once_each_takes_of_another_sweep(database: Database
         lambda session: queue.claim(session, "cpu", "w", 60.0, slot=1),
     )
     assert [states(database, sweep)[1].count(JobState.RUNNING) for sweep in (first, second)] == [1, 1]
+
+
+def test_two_who_extend_a_sweep_at_once_both_get_what_they_asked_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extending, "CHUNK", 3)
+    sweep = submit(database, sweep_file.parse({"task": "iris", "grid": {"lr": [0.1, 0.2]}, "seeds": 2})).sweep
+    asked: list[dict[str, Any]] = [{"grid": {"lr": [0.3, 0.4]}}, {"seeds": 5}, {"grid": {"lr": [0.4, 0.5]}}] * 2
+    gates = threading.Barrier(len(asked))
+    errors: list[BaseException] = []
+
+    def work(keys: dict[str, Any]) -> None:
+        try:
+            gates.wait()
+            extend(database, sweep, keys)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(keys,)) for keys in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with database.reading() as session:
+        jobs = session.query(Job.cell, Job.seed, Job.params).where(Job.sweep_id == sweep).all()
+        assert session.get_one(Sweep, sweep).extending is None
+    assert {(job.params["lr"], job.seed) for job in jobs} == {
+        (lr, seed) for lr in (0.1, 0.2, 0.3, 0.4, 0.5) for seed in range(5)
+    }
+    assert len(jobs) == 25
 
 
 def test_who_claims_of_one_sweep_alone_waits_for_nobody(database: Database, add_sweep: AddSweep) -> None:
