@@ -126,7 +126,7 @@ def add_jobs(session: Session, before: Stand, rows: Sequence[Row]) -> bool:
         return False
     jobs = [(cell, seed, params) for cell, seed, params, _ in rows]
     insert_jobs(session, sweep, found.spec.task, found.metric, jobs, [pack for *_, pack in rows])
-    _touch(session, found)
+    _cancel_too(session, found)
     return True
 
 
@@ -165,13 +165,17 @@ def prolong_some(session: Session, sweep: int, after: Place, limit: int) -> tupl
     same = {row.id for row in rows}.difference(on)
     execute_update(session, update(Job).where(Job.id.in_(same)).values(until=found.epochs))
     ready = steering.prolong(session, on)
-    _touch(session, found)
+    _cancel_too(session, found)
     return ((rows[-1].pack, rows[-1].id) if rows else START), ready
 
 
-def _touch(session: Session, found: Stand) -> None:
-    """A sign of life; and what was added to a cancelled sweep is cancelled, too."""
-    execute_update(session, update(Sweep).where(Sweep.id == found.sweep).values(touched_at=now()))
+def touch(session: Session, sweep: int) -> None:
+    """A sign of life of its extender."""
+    execute_update(session, update(Sweep).where(Sweep.id == sweep).values(touched_at=now()))
+
+
+def _cancel_too(session: Session, found: Stand) -> None:
+    """What was added to a cancelled sweep is cancelled, too."""
     if found.state == SweepState.CANCELLED:
         steering.cancel_unstarted(session, found.sweep)
 

@@ -75,7 +75,10 @@ def extend(database: Database, sweep: int, keys: Mapping[str, Any], *, progress:
 
 
 def carry_on(database: Database, sweep: int, progress: Progress | None = None, seconds: float | None = None) -> int:
-    """Do what is left of a sweep's extension, for so long; the number of jobs that train more epochs.
+    """Do what is left of a sweep's extension; the number of jobs that train more epochs.
+
+    Args:
+        seconds: for so long, without a sign of life: the scheduler is to find it again in its next round.
 
     Raises:
         NotFound: there is no such sweep.
@@ -83,7 +86,9 @@ def carry_on(database: Database, sweep: int, progress: Progress | None = None, s
     """
     steps, deadline = _Steps(database, sweep, progress), time.monotonic() + (seconds or float("inf"))
     while steps.step() and time.monotonic() < deadline:
-        pass
+        if seconds is None:
+            with database.writing() as session:
+                extension.touch(session, sweep)
     return steps.again
 
 

@@ -15,7 +15,7 @@ from jobs.settings import Settings
 from jobs.spec import BestModel, Claim, EpochReport, Failure, TrainResult
 from jobs.states import FailureReason, JobState, SweepState
 from scheduler import extend as extending
-from scheduler import sweep_file
+from scheduler import service, sweep_file
 from scheduler.extend import Extended, carry_on, extend
 from scheduler.service import Service
 from scheduler.submit import submit
@@ -167,14 +167,26 @@ class TestInterrupted:
         self.killed(database, sweep, keys, at)
         extend(database, whole, keys)
         assert stand(database, sweep).extending
-        service = Service(database, Settings())
-        assert service.tick().extended == 0  # its extender may be alive
+        scheduler = Service(database, Settings())
+        assert scheduler.tick().extended == 0  # its extender may be alive
         with database.writing() as session:
             session.execute(update(Sweep).where(Sweep.id == sweep).values(touched_at=now(-1000)))
-        assert service.tick().extended == 1
+        assert scheduler.tick().extended == 1
         assert cells(database, sweep) == cells(database, whole)
         assert stand(database, sweep).jobs["ready"] == stand(database, sweep).total == 24
         assert not stand(database, sweep).extending
+
+    def test_the_scheduler_does_some_in_each_round(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(service, "REMOVING_SECONDS", 0.0)
+        sweep = submitted(database)
+        self.killed(database, sweep, {"seeds": 4}, at=2)
+        with database.writing() as session:
+            session.execute(update(Sweep).values(touched_at=now(-1000)))
+        scheduler, rounds = Service(database, Settings()), 0
+        while scheduler.tick().extended:
+            rounds += 1
+        assert rounds > 2
+        assert stand(database, sweep).jobs["ready"] == stand(database, sweep).total == 16
 
     def test_or_who_asks_for_it_again(self, database: Database) -> None:
         sweep, keys = submitted(database), {"grid": {"lr": [0.3]}, "seeds": 4}
