@@ -115,20 +115,21 @@ class Slot:
             self._sizes.note(pack.key, pack.size)
 
     def _stop(self, trainer: Trainer, pack: Pack) -> None:
-        """Tell the trainer which jobs to stop at their next report; kill it when one of those does not come."""
+        """Tell the trainer which jobs to stop at their next batch; kill it when one of those does not in time."""
         now = time.monotonic()
         for job, watch in pack.running.items():
             if watch.told is None and (answer := self._wish(watch, now)) is not Answer.GO_ON:
                 watch.told = (now, answer)
+                watch.preempted = answer is Answer.GIVE_BACK and self._holdings.draining.is_set()
                 trainer.answer(job, answer)
         told = [watch.told[0] for watch in pack.running.values() if watch.told]
-        if told and now - min(told) >= self._settings.grace_seconds:
+        if told and now - min(*told, self._holdings.drained_at) >= self._settings.trainer_grace_seconds:
             logger.warning("%d jobs: the trainer did not stop one of them in time and is killed", len(pack.running))
             self.close()
             pack.cut_off()
 
     def _wish(self, watch: Watch, now: float) -> Answer:
-        """How the job's next report is to be answered. One whose time is over stops as if it were cancelled."""
+        """How the job is to go on. One whose time is over stops as if it were cancelled."""
         answer = self._holdings.answer(watch.claim)
         watch.late = answer is Answer.GO_ON and watch.overdue(now)
         return Answer.CANCELLED if watch.late else answer
