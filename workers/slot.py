@@ -122,6 +122,7 @@ class Slot:
                 watch.told = (now, answer)
                 watch.preempted = answer is Answer.GIVE_BACK and self._holdings.draining.is_set()
                 trainer.answer(job, answer)
+                logger.info("job %d is told to stop: %s", job, answer)
         told = [watch.told[0] for watch in pack.running.values() if watch.told]
         if told and now - min(*told, self._holdings.drained_at) >= self._settings.trainer_grace_seconds:
             logger.warning("%d jobs: the trainer did not stop one of them in time and is killed", len(pack.running))

@@ -84,6 +84,7 @@ def test_rows_step_or_do_not_as_with_torchs_scaler(name: str, monkeypatch: pytes
     factors = []
     for epoch in range(epochs):
         done = [epoch * steps] * rows
+        optimizer.begin(everyone)
         optimizer.prepare(everyone, [params] * rows, done, np.full((rows, steps), RATE))
         for number in range(steps):
             with torch.no_grad():
