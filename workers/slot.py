@@ -78,6 +78,8 @@ class Slot:
 
     def _wait_for_the_trainer(self) -> bool:
         """Whether there is a trainer to claim for; false when the worker stops. No job is claimed to wait for torch."""
+        if self._holdings.draining.is_set():
+            return False
         trainer = self.warm_up()
         while not trainer.ready and not self._holdings.draining.is_set():
             trainer.receive(LISTEN_SECONDS)
