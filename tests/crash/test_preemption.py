@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from db import queue
 from jobs.states import JobState
 from tests.own_tasks import OwnFolder
 from tests.yards import Yard
@@ -209,6 +210,19 @@ def test_a_worker_whose_database_does_not_answer_goes_in_time_all_the_same(yard:
         assert gone(worker, told, within=GRACE) == 1
     assert yard.jobs(sweep)[0]["state"] == JobState.RUNNING
     assert list((home / "store").rglob("last.safetensors"))
+
+
+def test_a_cancelled_job_stops_in_the_middle_of_its_epoch_and_its_trainer_lives_on(yard: Yard, home: Path) -> None:
+    sweep, worker = held(yard, home)
+    trainer = yard.trainer_of(worker)
+    with yard.database.writing() as session:
+        assert queue.cancel_sweep(session, sweep) == 1
+    yard.wait_until("the trainer has heard it", lambda: "is told to stop: cancelled" in yard.log.read_text())
+    (home / "hold_training").unlink()
+    (job,) = yard.wait_for_end(sweep)
+    assert (job["state"], job["epoch"]) == (JobState.CANCELLED, 0)
+    assert trainer.is_running()
+    assert not list((home / "store").rglob("last.safetensors"))
 
 
 def test_a_second_signal_ends_the_worker_at_once(yard: Yard, home: Path) -> None:
