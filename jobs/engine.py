@@ -171,10 +171,9 @@ class Training:
         wanted = self.wishes()
         if wanted and self._concerns_us(wanted):
             return True
+        seconds = self.options.checkpoint_seconds
         self.asked += 1
-        if self.asked == 1 or not (
-            seconds := self.options.checkpoint_seconds
-        ):  # one batch at least between two of them
+        if not seconds or self.asked == 1:  # at least one batch lies between two checkpoints
             return False
         return time.monotonic() - self.looked >= seconds and self.writer.due(seconds)
 

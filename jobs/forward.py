@@ -127,8 +127,9 @@ class Alone:
         """Most were changed in place; a user's own layer may have put another tensor in the place of its buffer."""
         now = dict(built.net.named_buffers())
         for name, (held,) in buffers.items():
-            if name in now and now[name].data_ptr() != held.data_ptr():
-                held.copy_(now[name])
+            own = now.get(name, held).detach()
+            if own.data_ptr() != held.data_ptr() and own.shape == held.shape:
+                held.copy_(own)
 
 
 class Compiled(Alone):
