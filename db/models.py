@@ -219,7 +219,7 @@ class Attempt(Base):
     worker: Mapped[str] = mapped_column(Text)
     started_at: Mapped[datetime] = mapped_column(Moment)
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
-    # succeeded, cancelled, given back, or a FailureReason; NULL while it runs
+    # succeeded, cancelled, given back, preempted (its worker stopped), or a FailureReason; NULL while it runs
     outcome: Mapped[str | None] = mapped_column(Text)
     error: Mapped[str | None] = mapped_column(Text)  # message and traceback
     resumed_from: Mapped[int | None] = mapped_column(Integer)  # epoch of the checkpoint it started from

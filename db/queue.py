@@ -271,11 +271,16 @@ def release(session: Session, claim: Claim) -> JobState | None:
     return let_go(session, [(claim, None)]).get(claim.job)
 
 
-def let_go(session: Session, ended: Sequence[tuple[Claim, Failure | None]]) -> dict[int, JobState]:
+def let_go(
+    session: Session, ended: Sequence[tuple[Claim, Failure | None]], preempted: Collection[int] = ()
+) -> dict[int, JobState]:
     """Let go of jobs that have not succeeded, whatever was true when their trainer was told to stop.
 
     A job that failed: running → failed, or → ready or waiting when a retry is left. One without a failure, whose
     trainer has stopped because it was told to: running → ready. When the sweep is cancelled: running → cancelled.
+
+    Args:
+        preempted: jobs that have not failed, and stopped because their worker did: the story of the attempt tells so.
 
     Returns:
         job → its new state, of the jobs whose claim held; the others are as they were.
@@ -283,7 +288,7 @@ def let_go(session: Session, ended: Sequence[tuple[Claim, Failure | None]]) -> d
     sweeps = _lock_sweeps(session, {claim.spec.sweep for claim, _ in ended})
     held = _lock_held(session, [claim for claim, _ in ended])
     ours = [(held[_key(claim)], failure) for claim, failure in ended if _key(claim) in held]
-    return _move_on(session, sweeps, ours)
+    return _move_on(session, sweeps, ours, preempted)
 
 
 def rescue(session: Session, worker: str | None = None) -> int:
@@ -319,7 +324,10 @@ def _lock_sweeps(session: Session, sweeps: Collection[int]) -> dict[int, Row[Any
 
 
 def _move_on(
-    session: Session, sweeps: Mapping[int, Row[Any]], ended: Sequence[tuple[Row[Any], Failure | None]]
+    session: Session,
+    sweeps: Mapping[int, Row[Any]],
+    ended: Sequence[tuple[Row[Any], Failure | None]],
+    preempted: Collection[int] = (),
 ) -> dict[int, JobState]:
     """Move locked jobs on, each the way that its sweep and its failure say."""
     became: dict[int, JobState] = {}
@@ -329,7 +337,7 @@ def _move_on(
         state, values = _after(job, sweeps[job.sweep_id], failure)
         became[job.id] = state
         moves.setdefault((state, failure is not None), []).append(_fence(job) | values)
-        attempts.append({"by_job": job.id, "by_attempt": job.attempt, **_came_to(state, failure)})
+        attempts.append({"by_job": job.id, "by_attempt": job.attempt, **_came_to(state, failure, job.id in preempted)})
     for move, jobs in moves.items():
         _change_held(session, _LET_GO[move], jobs)
     if attempts:
@@ -352,9 +360,10 @@ def _after(job: Row[Any], sweep: Row[Any], failure: Failure | None) -> tuple[Job
     return (JobState.WAITING, values | {"delay": delay}) if delay else (JobState.READY, values)
 
 
-def _came_to(state: JobState, failure: Failure | None) -> dict[str, Any]:
+def _came_to(state: JobState, failure: Failure | None, preempted: bool) -> dict[str, Any]:
     if failure is None:
-        return {"came_to": JobState.CANCELLED if state == JobState.CANCELLED else "given back", "told": None}
+        given_back = "preempted" if preempted else "given back"
+        return {"came_to": JobState.CANCELLED if state == JobState.CANCELLED else given_back, "told": None}
     return {"came_to": failure.reason, "told": _storable(failure.error)}
 
 

@@ -30,7 +30,7 @@ class AttemptDetails:
     worker: str
     started_at: datetime
     finished_at: datetime | None
-    outcome: str | None  # "succeeded", "cancelled", "given back" or a FailureReason; None while it runs
+    outcome: str | None  # "succeeded", "cancelled", "given back", "preempted" or a FailureReason; None while it runs
     error: str | None  # message and traceback
     resumed_from: int | None  # epoch of the checkpoint it started from
 

@@ -135,7 +135,7 @@ class SweepSpec:
 
 
 class Answer(StrEnum):
-    """What a report of an epoch is answered with."""
+    """What a report of an epoch is answered with, or what is wished before it."""
 
     GO_ON = "go_on"
     CANCELLED = "cancelled"  # stop: the user does not want the job any more
@@ -155,11 +155,12 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """A job that stopped because a report's answer said so."""
+    """A job that stopped because a report's answer, or a wish in the middle of an epoch, said so."""
 
     job: int
     answer: Answer
     epoch: int  # last one trained
+    batch: int = 0  # so many were learned of the next epoch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,6 +82,8 @@ class Slot:
 
     def _wait_for_the_trainer(self) -> bool:
         """Whether there is a trainer to claim for; false when the worker stops. No job is claimed to wait for torch."""
+        if self._holdings.draining.is_set():
+            return False
         trainer = self.warm_up()
         while not trainer.ready and not self._holdings.draining.is_set():
             trainer.receive(LISTEN_SECONDS)
@@ -119,25 +121,31 @@ class Slot:
             self._sizes.note(pack.key, pack.size)
 
     def _stop(self, trainer: Trainer, pack: Pack) -> None:
-        """Tell the trainer which jobs to stop at their next report; kill it when one of those does not come."""
+        """Tell the trainer which jobs to stop at their next batch; kill it when one of those does not in time."""
         now = time.monotonic()
         for job, watch in pack.running.items():
             if watch.told is None and (answer := self._wish(watch, now)) is not Answer.GO_ON:
                 watch.told = (now, answer)
+                watch.preempted = answer is Answer.GIVE_BACK and self._holdings.draining.is_set()
                 trainer.answer(job, answer)
-        if any(watch.told and now - watch.told[0] >= self._patience(watch) for watch in pack.running.values()):
+                logger.info("job %d is told to stop: %s", job, answer)
+        if any(now - self._told_at(watch) >= self._patience(watch) for watch in pack.running.values()):
             logger.warning("%d jobs: the trainer did not stop one of them in time and is killed", len(pack.running))
             self.close()
             pack.cut_off()
 
+    def _told_at(self, watch: Watch) -> float:
+        """When it was told to stop, or should have been: a stopping worker's grace time begins with the signal."""
+        return min(watch.told[0], self._holdings.drained_at) if watch.told else float("inf")
+
     def _patience(self, watch: Watch) -> float:
         """Seconds a trainer has for stopping; nothing of a cancelled job is to be saved, and its end is promised."""
-        grace, heartbeat = self._settings.grace_seconds, self._settings.heartbeat_seconds
+        grace, heartbeat = self._settings.trainer_grace_seconds, self._settings.heartbeat_seconds
         is_unwanted = watch.told is not None and watch.told[1] is Answer.CANCELLED and not watch.late
         return min(grace, max(0.0, CANCEL_SECONDS - heartbeat - MARGIN_SECONDS)) if is_unwanted else grace
 
     def _wish(self, watch: Watch, now: float) -> Answer:
-        """How the job's next report is to be answered. One whose time is over stops as if it were cancelled."""
+        """How the job is to go on. One whose time is over stops as if it were cancelled."""
         answer = self._holdings.answer(watch.claim)
         watch.late = answer is Answer.GO_ON and watch.overdue(now)
         return Answer.CANCELLED if watch.late else answer

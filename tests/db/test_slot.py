@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from db import history, queue
-from db.models import Job
+from db.models import Attempt, Job
 from db.session import Database
 from jobs.errors import DatabaseAway, DatabaseError
 from jobs.settings import Settings
@@ -283,6 +283,47 @@ class TestEnds:
             stage.slot._train(stage.slot._claimer.claim())
         assert seen == [(0, 0), (1, 1)]
 
+    def test_a_worker_that_stops_gives_its_jobs_back_as_preempted_and_none_has_failed(
+        self,
+        stage: Stage,
+        database: Database,
+        add_sweep: Callable[..., int],
+        result: Callable[..., TrainResult],
+        row: Row,
+    ) -> None:
+        """One of them was told to stop before for another reason, one has just ended."""
+        sweep = add_sweep(cells=3)
+        stage.sizes.note((sweep, 0), 3)
+
+        def script(puppet: Puppet) -> list[wire.Message]:
+            if puppet.looks == 1:
+                stage.holdings.tell({(2, 1): Answer.GIVE_BACK})
+            elif 2 in puppet.told:
+                stage.holdings.drain()
+            if len(puppet.told) < 3:
+                return []
+            return [result(3), *(Stopped(job=job, answer=puppet.told[job], epoch=1, batch=4) for job in (1, 2))]
+
+        stage.work(script)
+        assert outcomes(database, 1, 2, 3) == ["preempted", "given back", "succeeded"]
+        assert [(row(job)["state"], row(job)["failures"]) for job in (1, 2)] == [(JobState.READY, 0)] * 2
+
+    def test_a_trainer_that_has_not_stopped_late_in_the_grace_time_is_killed_and_its_jobs_are_given_back(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], row: Row
+    ) -> None:
+        """The grace time begins with the signal, not when the slot hears of it."""
+        stage = Stage(database, monkeypatch, grace_seconds=3600.0)
+        add_sweep()
+
+        def deaf(puppet: Puppet) -> list[wire.Message]:
+            stage.holdings.drain()
+            stage.holdings.drained_at = time.monotonic() - 0.8 * 3600.0
+            return []
+
+        (trainer,) = stage.work(deaf)
+        assert not trainer.alive
+        assert (outcomes(database, 1), row(1)["state"], row(1)["failures"]) == (["preempted"], JobState.READY, 0)
+
     def test_ends_that_come_together_are_one_transaction(
         self, stage: Stage, add_sweep: Callable[..., int], finishing: Script, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -361,6 +402,12 @@ class TestEnds:
         assert row(1)["state"] == JobState.SUCCEEDED
         assert row(1)["attempt"] > 2
         assert trainer.packs[1:] == [[1]]
+
+
+def outcomes(database: Database, *jobs: int) -> list[str | None]:
+    """How the first attempt of each ended."""
+    with database.reading() as session:
+        return [session.get_one(Attempt, (job, 1)).outcome for job in jobs]
 
 
 def take_back(database: Database, job: int) -> None:
