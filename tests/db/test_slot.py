@@ -261,7 +261,7 @@ class TestEnds:
             return []
 
         stage.work(deaf)
-        assert (time.monotonic() - began[0] >= 1.0) == (move == "pause")
+        assert (time.monotonic() - began[0] >= stage.settings.trainer_grace_seconds) == (move == "pause")
         assert row(1)["state"] == (JobState.CANCELLED if move == "cancel" else JobState.READY)
         assert row(1)["failures"] == 0
 
