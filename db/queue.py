@@ -62,8 +62,25 @@ _REPORT = update(JOBS).where(*_FENCE)
 _FINISH = _REPORT.values(
     RELEASED | {"state": JobState.SUCCEEDED, "finished_at": now(), "reason": null(), "error": null()}
 )
+# The fence of a result whose attempt was taken for lost: nobody has claimed the job since. Its row is locked.
+_FINISH_LATE = (
+    update(JOBS)
+    .where(
+        JOBS.c.id == bindparam("by_job"),
+        JOBS.c.state.in_([JobState.READY, JobState.WAITING]),
+        JOBS.c.attempt == bindparam("by_attempt"),
+    )
+    .values({"state": JobState.SUCCEEDED, "finished_at": now(), "due_at": null(), "reason": null(), "error": null()})
+)
+_LOST: Select[Any] = (
+    select(JOBS.c.id, ATTEMPTS.c.worker, JOBS.c.attempt)
+    .join(ATTEMPTS, (ATTEMPTS.c.job_id == JOBS.c.id) & (ATTEMPTS.c.attempt == JOBS.c.attempt))
+    .where(JOBS.c.state.in_([JobState.READY, JobState.WAITING]), ATTEMPTS.c.outcome == FailureReason.LOST)
+    .order_by(JOBS.c.id)
+    .with_for_update(of=JOBS)
+)
 _ATTEMPT = (ATTEMPTS.c.job_id == bindparam("by_job"), ATTEMPTS.c.attempt == bindparam("by_attempt"))
-_FINISH_ATTEMPT = update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), outcome=JobState.SUCCEEDED)
+_FINISH_ATTEMPT = update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), outcome=JobState.SUCCEEDED, error=null())
 _END_ATTEMPT = (
     update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), outcome=bindparam("came_to"), error=bindparam("told"))
 )
@@ -136,17 +153,35 @@ def record_epochs(session: Session, reports: Sequence[tuple[Claim, Sequence[Epoc
 def finish(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -> set[int]:
     """running → succeeded, each with score, history and best model, all or nothing.
 
+    Also ready or waiting → succeeded, where the attempt was taken for lost and nobody has claimed the job since: the
+    attempt number is still the newest, so there is no other result and never will be.
+
     Returns:
-        The jobs whose claim held; the others are as they were.
+        The jobs whose claim held, or was lost without a successor; the others are as they were.
     """
     held = _lock_held(session, [claim for claim, _ in ended])
     ours = [(claim, result) for claim, result in ended if _key(claim) in held]
     if ours:
         _change_held(session, _FINISH, [_fenced(claim) | _outcome(claim, result) for claim, result in ours])
+    if late := _without_successor(session, [(claim, result) for claim, result in ended if _key(claim) not in held]):
+        fences = [{"by_job": claim.job, "by_attempt": claim.attempt} for claim, _ in late]
+        outcomes = [_outcome(claim, result) for claim, result in late]
+        _change_held(session, _FINISH_LATE, [fence | one for fence, one in zip(fences, outcomes, strict=True)])
+        ours += late
+    if ours:
         session.connection().execute(_FINISH_ATTEMPT, [_tried(claim, result) for claim, result in ours])
         history.replace(session, [(claim, result.history) for claim, result in ours])
         _keep_models(session, ours)
     return {claim.job for claim, _ in ours}
+
+
+def _without_successor(session: Session, ended: list[tuple[Claim, TrainResult]]) -> list[tuple[Claim, TrainResult]]:
+    """Those whose attempts were taken for lost while nobody has claimed their jobs since; locked."""
+    if not ended:
+        return []
+    rows = session.connection().execute(_LOST.where(JOBS.c.id.in_([claim.job for claim, _ in ended])))
+    lost = {(row.id, row.worker, row.attempt) for row in rows}
+    return [(claim, result) for claim, result in ended if _key(claim) in lost]
 
 
 def _lock_held(session: Session, claims: Sequence[Claim]) -> dict[tuple[int, str, int], Row[Any]]:

@@ -1,6 +1,7 @@
 """What the slots of a worker hold, and what they were told to do with it: the one thing its threads share."""
 
 import threading
+import time
 
 from jobs.spec import Answer, Claim
 
@@ -19,6 +20,15 @@ class Holdings:
         self.draining = threading.Event()  # the worker stops: claim nothing more, give back what is held
         self._lock = threading.Lock()
         self._answers: dict[Held, Answer] = {}
+        self._heard = time.monotonic()
+
+    def heard(self) -> None:
+        """The database has answered a heartbeat."""
+        self._heard = time.monotonic()
+
+    def silence(self) -> float:
+        """Seconds since the database has answered a heartbeat."""
+        return time.monotonic() - self._heard
 
     def hold(self, claim: Claim) -> None:
         """A slot has claimed this job."""

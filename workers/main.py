@@ -17,6 +17,7 @@ from jobs.errors import DatabaseError, GridyardError
 from jobs.settings import Settings
 from workers import celery_app, messages
 from workers.claimer import Sizes
+from workers.delivery import Delivery
 from workers.devices import slot_devices
 from workers.heartbeat import Heartbeat
 from workers.holdings import Holdings
@@ -25,6 +26,7 @@ from workers.slot import Slot
 from workers.slots import Slots
 
 logger = logging.getLogger(__name__)
+PATIENCE_SECONDS = 10.0  # without an answer of the database: a slot that waits hears neither its trainer nor SIGTERM
 
 
 def start(settings: Settings, slots: int | None = None, queue: str = "cpu", first: int | None = None) -> int:
@@ -40,7 +42,7 @@ def start(settings: Settings, slots: int | None = None, queue: str = "cpu", firs
         GridyardError: no trainer can be started.
     """
     devices = slot_devices(queue, slots, settings.device)
-    database = Database(settings.db_url)
+    database = Database(settings.db_url, patience=PATIENCE_SECONDS)
     migrate.prepare(database)
     worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     with database.writing() as session:
@@ -49,12 +51,15 @@ def start(settings: Settings, slots: int | None = None, queue: str = "cpu", firs
     slots_here = [Slot(worker, queue, database, settings, holdings, sizes, device, first) for device in devices]
     crew = Slots(slots_here, stop=lambda: os.kill(os.getpid(), signal.SIGTERM))
     heartbeat = Heartbeat(worker, database, settings, holdings, crew)
+    delivery = Delivery(database, settings, holdings)
     crew.warm_up()
     heartbeat.start()
+    delivery.start()
     logger.info("worker %s: %d slots for queue %s", worker, len(devices), queue)
     try:
         code = _serve(settings, queue, len(devices), database, crew, holdings)
     finally:
+        delivery.stop()
         heartbeat.stop()
         crew.close()
         _leave(database, worker)

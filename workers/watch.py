@@ -18,6 +18,7 @@ class Watch:
     late: bool = False  # it was told so because its time is over
     outcome: Outcome | None = None
     ended: float | None = None  # when its outcome came
+    spooled: bool = False  # its end lies on disk, too
     became: str | None = None  # what the database made of the outcome; None: the claim was lost
 
     def overdue(self, now: float) -> bool:
