@@ -19,6 +19,7 @@ from workers import bell
 from workers.pace import rest
 
 REMOVING_SECONDS = 1.0  # of a round
+PATIENCE_SECONDS = 30.0  # without an answer of the database; no statement of a round takes nearly so long
 QUIET_SECONDS = 30.0  # at most, without a bell after one that was not rung
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Service:
             DatabaseError: the database is away.
         """
         try:
-            with self._database.writing() as session:
+            with self._database.writing(patience=PATIENCE_SECONDS) as session:
                 rescued = queue.rescue(session) if self._would_have_heard(clock.seconds_up(session)) else 0
                 due = queue.make_due_ready(session)
                 closed = queue.close_finished(session)

@@ -120,6 +120,19 @@ def test_a_bell_too_old_to_mean_anything_is_not_rung(yard: Yard, redis_server: R
     assert 0 < (expires - datetime.now(UTC)).total_seconds() <= bell.EXPIRES_SECONDS
 
 
+def test_that_the_broker_is_away_is_said_once_and_once_that_it_is_back(
+    yard: Yard, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert bell.ring(yard.settings, "cpu")
+    redis_server.kill()
+    assert not any(bell.ring(yard.settings, "cpu") for _ in range(3))
+    redis_server.start()
+    with caplog.at_level("INFO"):
+        yard.wait_until("it rings", lambda: bell.ring(yard.settings, "cpu"))
+    assert caplog.text.count("the bell was not rung") == 1
+    assert caplog.text.count("the broker is back") == 1
+
+
 def test_without_a_scheduler_ready_work_goes_on_and_a_new_one_picks_up_the_rest(yard: Yard) -> None:
     sweep = yard.submit(epochs=1500)
     dying = yard.start_worker(look_seconds=0.2)
