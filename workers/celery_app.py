@@ -48,4 +48,6 @@ def make(settings: Settings, queue: str | None = None) -> Celery:
             # Two of them after the last word, a half-open connection is replaced; workers look meanwhile.
             "health_check_interval": 10,  # seconds
         }
+        if not queue:  # kombu would try for 6 s to reach a broker that refuses: so long a submission would hang
+            app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1}
     return app
