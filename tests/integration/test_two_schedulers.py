@@ -1,7 +1,7 @@
 """Two schedulers at work on one database at once: nothing is doubled, and when one goes the other does it all."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Running:
     def __init__(self, yard: Yard, together: threading.Barrier) -> None:
         self.service = Watched(yard.database, yard.settings.model_copy(update={"tick_seconds": 0.001}))
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(together,))
+        self._thread = threading.Thread(target=self._run, args=(together,), daemon=True)
         self._thread.start()
 
     def _run(self, together: threading.Barrier) -> None:
@@ -60,8 +60,22 @@ class Running:
         self._thread.join()
 
 
+@pytest.fixture
+def running() -> Iterator[Callable[[Running], Running]]:
+    """Schedulers that are stopped at the end, whatever becomes of the test."""
+    started: list[Running] = []
+
+    def keep(one: Running) -> Running:
+        started.append(one)
+        return one
+
+    yield keep
+    for one in started:
+        one.stop()
+
+
 def test_two_schedulers_rescue_retry_and_ring_each_once(
-    yard: Yard, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+    yard: Yard, redis_server: RedisServer, running: Callable[[Running], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given: lost jobs, jobs that are due, and a worker with idle slots that never answers a bell.
     sweep = yard.submit(seeds=JOBS, retries=5)
@@ -76,18 +90,18 @@ def test_two_schedulers_rescue_retry_and_ring_each_once(
 
     # When: both go round as fast as they can.
     together = threading.Barrier(2)
-    both = [Running(yard, together), Running(yard, together)]
+    both = [running(Running(yard, together)) for _ in range(2)]
     yard.wait_until("both went round", lambda: all(len(one.service.rounds) >= 20 for one in both))
     states = {job["state"] for job in yard.jobs(sweep)}
 
     # Then: each job was rescued or made due once, and one of them has rung, once a round for each slot.
-    rounds = [one for running in both for one in running.service.rounds]
+    rounds = [one for each in both for one in each.service.rounds]
     assert (sum(one.rescued for one in rounds), sum(one.due for one in rounds)) == (JOBS // 2, JOBS // 2)
     assert states == {JobState.READY}
     attempts = [(job["failures"], [one.outcome for one in yard.attempts(job["id"])]) for job in yard.jobs(sweep)]
     assert sorted(attempts) == [(0, [])] * (JOBS // 2) + [(1, ["lost"])] * (JOBS // 2)
-    (ringing,) = [running for running in both if running.rung()]
-    (silent,) = [running for running in both if not running.rung()]
+    (ringing,) = [one for one in both if one.rung()]
+    (silent,) = [one for one in both if not one.rung()]
     with redis.Redis(port=redis_server.port) as client:
         ringing.stop()
         assert client.llen("gridyard:cpu") >= ringing.rung()
@@ -95,5 +109,4 @@ def test_two_schedulers_rescue_retry_and_ring_each_once(
 
     # And: when that one has gone, the other rings.
     yard.wait_until("the other rings", silent.rung)
-    silent.stop()
     assert "no round" not in caplog.text
