@@ -95,11 +95,33 @@ _FINISHED = case(
     (and_(bindparam("would_go_on", type_=Boolean), _may_train_more), literal(JobState.READY)),
     else_=literal(JobState.SUCCEEDED),
 )
-_FINISH = _REPORT.values(
-    RELEASED | {"state": _FINISHED, "until": _asked, "finished_at": now(), "reason": null(), "error": null()}
+_ENDED: dict[str, Any] = {
+    "state": _FINISHED,
+    "until": _asked,
+    "finished_at": now(),
+    "reason": null(),
+    "error": null(),
+}
+_FINISH = _REPORT.values(RELEASED | _ENDED)
+# The fence of a result whose attempt was taken for lost: nobody has claimed the job since. Its row is locked.
+_FINISH_LATE = (
+    update(JOBS)
+    .where(
+        JOBS.c.id == bindparam("by_job"),
+        JOBS.c.state.in_([JobState.READY, JobState.WAITING]),
+        JOBS.c.attempt == bindparam("by_attempt"),
+    )
+    .values(_ENDED | {"due_at": null()})
+)
+_LOST: Select[Any] = (
+    select(JOBS.c.id, ATTEMPTS.c.worker, JOBS.c.attempt, JOBS.c.rank_key)
+    .join(ATTEMPTS, (ATTEMPTS.c.job_id == JOBS.c.id) & (ATTEMPTS.c.attempt == JOBS.c.attempt))
+    .where(JOBS.c.state.in_([JobState.READY, JobState.WAITING]), ATTEMPTS.c.outcome == FailureReason.LOST)
+    .order_by(JOBS.c.id)
+    .with_for_update(of=JOBS)
 )
 _ATTEMPT = (ATTEMPTS.c.job_id == bindparam("by_job"), ATTEMPTS.c.attempt == bindparam("by_attempt"))
-_FINISH_ATTEMPT = update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), outcome=JobState.SUCCEEDED)
+_FINISH_ATTEMPT = update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), outcome=JobState.SUCCEEDED, error=null())
 _END_ATTEMPT = (
     update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), outcome=bindparam("came_to"), error=bindparam("told"))
 )
@@ -173,20 +195,34 @@ def finish(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -> set[
     """running → succeeded, each with score, history and best model, all or nothing.
 
     One whose sweep got more epochs while it trained: → ready, to train on. Its result counts until it has the next.
+    Also ready or waiting → succeeded, where the attempt was taken for lost and nobody has claimed the job since: the
+    attempt number is still the newest, so there is no other result and never will be.
 
     Returns:
-        The jobs whose claim held; the others are as they were.
+        The jobs whose claim held, or was lost without a successor; the others are as they were.
     """
     held = _lock_held(session, [claim for claim, _ in ended])
-    ours = [(claim, result) for claim, result in ended if _key(claim) in held]
-    if ours:
-        _change_held(session, _FINISH, [_fenced(claim) | _outcome(claim, result) for claim, result in ours])
+    lost = _lock_lost(session, [claim for claim, _ in ended if _key(claim) not in held])
+    ours, late = ([(claim, result) for claim, result in ended if _key(claim) in rows] for rows in (held, lost))
+    for move, some in ((_FINISH, ours), (_FINISH_LATE, late)):
+        if some:
+            _change_held(session, move, [_fenced(claim) | _outcome(claim, result) for claim, result in some])
+    if ours := ours + late:
         session.connection().execute(_FINISH_ATTEMPT, [_tried(claim, result) for claim, result in ours])
         history.replace(session, [(claim, result.history) for claim, result in ours])
-        if earlier := [claim.job for claim, _ in ours if held[_key(claim)].rank_key is not None]:
+        if earlier := [claim.job for claim, _ in ours if (held | lost)[_key(claim)].rank_key is not None]:
             session.connection().execute(delete(MODELS).where(MODELS.c.job_id.in_(earlier)))
         _keep_models(session, ours)
     return {claim.job for claim, _ in ours}
+
+
+def _lock_lost(session: Session, claims: Sequence[Claim]) -> dict[tuple[int, str, int], Row[Any]]:
+    """Those of these attempts that were taken for lost, while nobody has claimed their jobs since; locked."""
+    if not claims:
+        return {}
+    rows = session.connection().execute(_LOST.where(JOBS.c.id.in_([claim.job for claim in claims])))
+    found = {(row.id, row.worker, row.attempt): row for row in rows}
+    return {key: found[key] for key in map(_key, claims) if key in found}
 
 
 def _lock_held(session: Session, claims: Sequence[Claim]) -> dict[tuple[int, str, int], Row[Any]]:

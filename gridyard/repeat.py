@@ -250,7 +250,7 @@ def _texts(samples: list[Json]) -> list[Json]:
 def _changed(recorded: Json, repeated: Json) -> list[Changed]:
     """What may change numbers. A pack does not, unless torch.func mapped the network over its jobs."""
     recorded, repeated = (
-        {name: value for name, value in one.items() if name != "pack"}
+        {name: value for name, value in one.items() if name not in ("pack", "checkpoint_missed")}
         | {"mapped": one.get("pack", {}).get("mode") == "mapped"}
         for one in (recorded, repeated)
     )

@@ -37,7 +37,7 @@ class Writer:
         self._written: Future[None] | None = None
         self._seconds = 0.0  # how long the last ones took
         self._begun = time.monotonic()
-        self._warned = float("-inf")
+        self._failing = False  # the last ones could not be written
 
     def due(self, seconds: float) -> bool:
         """Whether it is time again, at least so many seconds after the last ones; 0: always, and no other way."""
@@ -49,8 +49,8 @@ class Writer:
     def save(self, rows: Sequence[tuple[Row, State]], *, wait: bool) -> None:
         """Write `last` of these attempts, each whole or not at all.
 
-        A store that fails is only warned of: the training goes on, and the next attempt starts from an older
-        checkpoint.
+        A store that fails is only warned of, once until it works again: the training goes on, the next attempt starts
+        from an older checkpoint, and the result tells of it.
 
         Args:
             wait: until they are written.
@@ -69,9 +69,15 @@ class Writer:
             try:
                 self._store.write(path(row.spec.job, row.assignment.attempt), content())
             except Exception as error:  # a checkpoint is a help: nothing ends for want of one
-                if time.monotonic() - self._warned >= WARNING_SECONDS:
-                    logger.warning("job %d, epoch %d: no checkpoint: %s", row.spec.job, epoch, error)
-                    self._warned = time.monotonic()
+                row.unsaved = f"epoch {epoch}: {error}"
+                if not self._failing:
+                    told = "job %d, epoch %d: no checkpoint, training goes on without: %s"
+                    logger.warning(told, row.spec.job, epoch, error)
+                self._failing = True
+                continue
+            if self._failing:
+                logger.warning("job %d, epoch %d: checkpoints are written again", row.spec.job, epoch)
+            self._failing = False
         self._seconds = time.monotonic() - started
 
     def close(self) -> None:

@@ -49,6 +49,7 @@ class Row:
         self.history: list[EpochReport] = []
         self.seconds = 0.0  # of the epoch that is under way
         self.resumed_from = 0
+        self.unsaved: str | None = None  # the last checkpoint that could not be written, and why
         self.together = 1  # the most rows that a pack had while it was among them
 
     def take_state(self) -> State:
@@ -114,4 +115,5 @@ class Row:
             "parameters": self.built.parameters,
             **({"notes": list(self.problem.notes)} if self.problem.notes else {}),
             **({"code": self.problem.code} if self.problem.code else {}),
+            **({"checkpoint_missed": self.unsaved} if self.unsaved else {}),
         }

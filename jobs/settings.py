@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     db: str = Field("", description="database URL; empty: SQLite in `home`")
     broker: str = Field("", description="Celery broker URL; empty: none, workers look at the table")
     store: str = Field("", description="folder or fsspec URL of checkpoints and models; empty: `home`/store")
+    spool: str = Field("", description="folder where results wait while the database is away; empty: `home`/spool")
     data: Path = Field(default_factory=default_data_folder, description="folder of the data sets")
     cache: Path = Field(
         default_factory=default_cache_folder,
@@ -111,6 +112,10 @@ class Settings(BaseSettings):
     def worker_grace_seconds(self) -> float:
         """A worker that was told to stop goes after so long without having recorded all."""
         return 0.95 * self.grace_seconds
+
+    @property
+    def spool_folder(self) -> Path:
+        return Path(self.spool or self.home / "spool").resolve()
 
     @property
     def look_every(self) -> float:

@@ -51,8 +51,16 @@ RETRIED = frozenset({FailureReason.CRASHED, FailureReason.LOST, FailureReason.ER
 
 # state -> the states it may move to, with what moves it there.
 MOVES: dict[JobState, dict[JobState, str]] = {
-    JobState.WAITING: {JobState.READY: "due", JobState.CANCELLED: "cancel"},
-    JobState.READY: {JobState.RUNNING: "claim", JobState.CANCELLED: "cancel"},
+    JobState.WAITING: {
+        JobState.READY: "due",
+        JobState.SUCCEEDED: "late result of a lost attempt",
+        JobState.CANCELLED: "cancel",
+    },
+    JobState.READY: {
+        JobState.RUNNING: "claim",
+        JobState.SUCCEEDED: "late result of a lost attempt",
+        JobState.CANCELLED: "cancel",
+    },
     JobState.RUNNING: {
         JobState.SUCCEEDED: "finish",
         JobState.FAILED: "fail, no retry left",

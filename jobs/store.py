@@ -3,6 +3,8 @@
 A file appears whole or not at all. Paths are relative, "{job}/{attempt}/last.safetensors".
 """
 
+import contextlib
+import errno
 import os
 import re
 import shutil
@@ -17,6 +19,9 @@ import fsspec
 
 from jobs.errors import StoreError
 from jobs.urls import masked
+
+# Backends whose put shows nothing before its end.
+PUTS_WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "memory"})
 
 
 class Store:
@@ -40,8 +45,46 @@ class Store:
         with self._errors("write", path):
             if self.is_local:
                 replace(Path(full), content)
+            elif self._renames:
+                self._put_and_move(full, content)
             else:
-                self._files.pipe_file(full, content)  # one put, which object stores make visible at its end
+                self._files.pipe_file(full, content)
+
+    @property
+    def _renames(self) -> bool:
+        """Whether a file is written under another name first. Object stores show nothing of a put before its end."""
+        protocols = {self._files.protocol} if isinstance(self._files.protocol, str) else set(self._files.protocol)
+        copies = type(self._files).mv is fsspec.AbstractFileSystem.mv  # as slow as a second put, and no more whole
+        return not (copies or PUTS_WHOLE & protocols)
+
+    def _put_and_move(self, full: str, content: bytes) -> None:
+        folder, _, _ = full.rpartition("/")
+        temporary = f"{folder}/.tmp-{uuid4().hex}"
+        self._files.makedirs(folder, exist_ok=True)
+        try:
+            self._files.pipe_file(temporary, content)
+            if (written := self._files.size(temporary)) not in (None, len(content)):  # full, and silent about it
+                raise OSError(errno.ENOSPC, f"{written} of {len(content)} bytes were written")
+            self._replace(temporary, full)
+        except BaseException:
+            with contextlib.suppress(Exception):  # a backend that is away
+                self._files.rm_file(temporary)
+            raise
+
+    def _replace(self, temporary: str, full: str) -> None:
+        try:
+            self._files.mv(temporary, full)
+        except Exception:  # some, such as HDFS, move onto no file that is there
+            if not self._files.exists(full):
+                raise
+            self._files.rm_file(full)
+            self._files.mv(temporary, full)
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is not there is none to remove."""
+        full = self._full(path)
+        with self._errors("remove", path), contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(full)
 
     def exists(self, path: str) -> bool:
         full = self._full(path)
@@ -93,6 +136,11 @@ class Store:
             raise StoreError(f"{place}: {type(error).__name__}: {masked(str(error))}") from error
 
 
+def best_path(job: int, attempt: int) -> str:
+    """Where an attempt keeps its best model."""
+    return f"{job}/{attempt}/best.safetensors"
+
+
 def replace(path: Path, content: bytes) -> None:
     """Write a local file whole or not at all. A kill leaves at most a `.tmp-…` file, which nobody reads."""
     with replacing(path) as file:
@@ -111,5 +159,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only file system not even a look for it is allowed
+            temporary.unlink(missing_ok=True)
         raise

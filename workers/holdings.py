@@ -21,6 +21,15 @@ class Holdings:
         self.drained_at = float("inf")  # since when, by the monotonic clock
         self._lock = threading.Lock()
         self._answers: dict[Held, Answer] = {}
+        self._heard = time.monotonic()
+
+    def heard(self) -> None:
+        """The database has answered a heartbeat."""
+        self._heard = time.monotonic()
+
+    def silence(self) -> float:
+        """Seconds since the database has answered a heartbeat."""
+        return time.monotonic() - self._heard
 
     def drain(self) -> None:
         """The worker stops."""

@@ -16,6 +16,7 @@ from jobs.errors import DatabaseError, GridyardError
 from jobs.settings import Settings
 from workers import celery_app, messages
 from workers.claimer import Sizes
+from workers.delivery import Delivery
 from workers.departure import Departure
 from workers.devices import slot_devices
 from workers.heartbeat import Heartbeat
@@ -25,6 +26,7 @@ from workers.slot import Slot
 from workers.slots import Slots
 
 logger = logging.getLogger(__name__)
+PATIENCE_SECONDS = 10.0  # without an answer of the database: a slot that waits hears neither its trainer nor SIGTERM
 
 
 def start(
@@ -52,7 +54,7 @@ def start(
     if until_stdin_closes:
         departure.ask_when_stdin_closes()
     devices = slot_devices(queue, slots, settings.device)
-    database = Database(settings.db_url)
+    database = Database(settings.db_url, patience=PATIENCE_SECONDS)
     migrate.prepare(database)
     worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     with database.writing() as session:
@@ -63,12 +65,15 @@ def start(
     ]
     crew = Slots(slots_here, stop=departure.ask)
     heartbeat = Heartbeat(worker, database, settings, holdings, crew)
+    delivery = Delivery(database, settings, holdings)
     crew.warm_up()
     heartbeat.start()
+    delivery.start()
     logger.info("worker %s: %d slots for queue %s", worker, len(devices), queue)
     try:
         code = _serve(settings, queue, len(devices), database, crew, departure)
     finally:
+        delivery.stop()
         heartbeat.stop()
         crew.close()
         _leave(database, worker)

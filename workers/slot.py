@@ -13,6 +13,7 @@ from workers.devices import trainer_device
 from workers.holdings import Holdings
 from workers.pack import Pack
 from workers.recorder import Recorder
+from workers.spool import Spool
 from workers.supervisor import Trainer, TrainerDied
 from workers.watch import Watch
 
@@ -49,7 +50,7 @@ class Slot:
         self._queue, self._settings, self._holdings, self._sizes = queue, settings, holdings, sizes
         self._visible_devices = visible_devices
         self._claimer = Claimer(worker, queue, database, settings, sizes, first, number)
-        self._recorder = Recorder(database, settings, holdings.draining)
+        self._recorder = Recorder(database, settings, holdings, Spool(settings.spool_folder))
         self._trainer: Trainer | None = None
 
     def warm_up(self) -> Trainer:
