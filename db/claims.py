@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    Boolean,
     ColumnElement,
     Connection,
     Executable,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    or_,
     select,
     union_all,
     update,
@@ -35,6 +37,7 @@ from db import workers
 from db.clock import now
 from db.models import Attempt, Job, Sweep, literal
 from db.rows import job_spec, sweep_spec, table
+from jobs.retry import SUSPECT
 from jobs.spec import Claim
 from jobs.states import JobState, SweepState
 
@@ -49,6 +52,7 @@ _sweep, _pack, _first = (bindparam(name, type_=Integer) for name in ("sweep", "o
 _limit, _slots, _most_more = (bindparam(name, type_=Integer) for name in ("limit", "slots", "most_more"))
 
 _IS_OPEN = SWEEPS.c.state == literal(SweepState.OPEN)
+_MAY_BE_CLAIMED = or_(JOBS.c.lost < SUSPECT, bindparam("alone", type_=Boolean))
 _IS_READY, _IS_RUNNING = (JOBS.c.state == literal(state) for state in (JobState.READY, JobState.RUNNING))
 
 
@@ -87,7 +91,7 @@ def _postgresql_among(element: among, compiler: Any, **kw: Any) -> str:
 def _taking(chosen: CTE) -> Update:
     """The guarded UPDATE by which these jobs are taken."""
     uid = select(SWEEPS.c.uid).where(SWEEPS.c.id == JOBS.c.sweep_id).scalar_subquery().label("uid")
-    given = (JOBS.c[name] for name in ("id", "sweep_id", "attempt", "params", "seed", "pack", "failures"))
+    given = (JOBS.c[name] for name in ("id", "sweep_id", "attempt", "params", "seed", "pack", "failures", "lost"))
     return (
         update(JOBS)
         .where(among(JOBS.c.id, select(chosen.c.id).scalar_subquery()), _IS_READY)
@@ -119,7 +123,7 @@ def _locked(chosen: Select[Any], name: str) -> CTE:
 
 
 def _best(*columns: ColumnElement[Any], sweep: ColumnElement[int] = _sweep) -> CTE:
-    ready = select(*columns).where(JOBS.c.sweep_id == sweep, _IS_READY)
+    ready = select(*columns).where(JOBS.c.sweep_id == sweep, _IS_READY, _MAY_BE_CLAIMED)
     return _locked(ready.order_by(JOBS.c.pack, JOBS.c.id).limit(ONE), "best")
 
 
@@ -216,6 +220,7 @@ def claim(
     first: int | None = None,
     like: tuple[int, int] | None = None,
     beside_one: bool = False,
+    alone: bool = True,
 ) -> list[Claim]:
     """Take the best ready job, and up to `limit` - 1 that may train with it: highest priority first, then oldest first.
 
@@ -229,8 +234,10 @@ def claim(
             each slot: what is left over keeps all slots fed.
         beside_one: with `like`, the slot has just claimed one job of the pack, and nothing else of it: up to `limit`
             others complete its share.
+        alone: the worker holds nothing else, so it may have a job with which workers were lost.
     """
-    values = {"queue": queue, "first": first, "by": worker, "lease": lease_seconds, "most_more": MORE_OF_ONE}
+    values = {"queue": queue, "first": first, "by": worker, "lease": lease_seconds, "alone": alone}
+    values |= {"most_more": MORE_OF_ONE}
     if limit == 1 and not like and (claims := _claim(session, TAKE_BEST, values)):
         return claims
     if like:
@@ -264,6 +271,7 @@ def _claim(session: Session, statement: dict[str, Executable], values: dict[str,
             pack=row.pack,
             most=1 if row.failures else spec.pack,  # it may be what killed its trainer: nobody joins it
             more=0 if row.failures or spec.pack == 1 else more,
+            suspect=row.lost >= SUSPECT,
         )
         for row in taken
     ]

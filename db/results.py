@@ -31,6 +31,7 @@ class AttemptDetails:
     finished_at: datetime | None
     outcome: str | None  # "succeeded", "cancelled", "given back" or a FailureReason; None while it runs
     error: str | None  # message and traceback
+    epoch: int | None  # last one reported; None: none, or it runs
     resumed_from: int | None  # epoch of the checkpoint it started from
 
 
@@ -162,6 +163,7 @@ def _attempt(row: Attempt) -> AttemptDetails:
         finished_at=row.finished_at,
         outcome=row.outcome,
         error=row.error,
+        epoch=row.epoch,
         resumed_from=row.resumed_from,
     )
 

@@ -33,6 +33,7 @@ def add_sweep(session: Session, spec: SweepSpec, spec_hash: str, total: int) -> 
         metric=spec.objective.metric,
         mode=spec.objective.mode,
         retries=spec.retries,
+        retry_on=spec.retry_on,
         total=total,
         created_at=now(),
         touched_at=now(),

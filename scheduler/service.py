@@ -55,7 +55,7 @@ class Service:
             DatabaseError: the database is away.
         """
         with self._database.writing() as session:
-            rescued = queue.rescue(session)
+            rescued = queue.rescue(session, most_lost=self._settings.most_lost)
             due = queue.make_due_ready(session)
             closed = queue.close_finished(session)
             workers.forget_old(session)

@@ -3,6 +3,7 @@
 import threading
 
 from jobs.spec import Answer, Claim
+from workers.isolation import Isolation
 
 Held = tuple[
     int, int
@@ -17,6 +18,7 @@ class Holdings:
 
     def __init__(self) -> None:
         self.draining = threading.Event()  # the worker stops: claim nothing more, give back what is held
+        self.isolation = Isolation()
         self._lock = threading.Lock()
         self._answers: dict[Held, Answer] = {}
 
