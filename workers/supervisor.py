@@ -152,8 +152,9 @@ class Trainer:
         told = f"the trainer process died ({_how(code)})" if died else "the trainer process closed or garbled its pipe"
         if reason is FailureReason.OUT_OF_MEMORY and code < 0:
             told += ": the kernel ended it for want of memory"
-        last_words = "\n".join(self._stderr)
-        told += f"; its last line: {self._stderr[-1]}\n{last_words}" if last_words else ""
+        if self._stderr:
+            told += f"; its last line: {self._stderr[-1]}" if code >= 0 else ""  # which has nothing to do with a signal
+            told += "\n" + "\n".join(self._stderr)
         return TrainerDied(told, reason, killed=died and code < 0)
 
     def _reason(self, code: int) -> FailureReason:

@@ -5,6 +5,7 @@ It stays warm between jobs: torch is imported once, data sets are loaded once. I
 
 import contextlib
 import ctypes
+import faulthandler
 import logging
 import os
 import queue
@@ -54,6 +55,7 @@ class Inbox:
 
 def main() -> None:
     outbox = _private_stdout()
+    faulthandler.enable(all_threads=False)  # where a segmentation fault was is then among our last words
     _die_with_the_worker()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     inbox = Inbox(sys.stdin.buffer)

@@ -35,6 +35,10 @@ WORDS = {
     "segfaults": "(signal 11, SIGSEGV)",
     "is killed": "(signal 9, SIGKILL)",
 }
+BELOW = {  # the first line
+    "raises": "in _raises",
+    "segfaults": "in _segfaults",
+}
 
 
 @pytest.fixture
@@ -61,6 +65,7 @@ def test_each_end_has_its_reason_and_its_words(yard: Yard) -> None:
     assert jobs["well"]["state"] == JobState.SUCCEEDED
     for how, words in WORDS.items():
         assert words in jobs[how]["error"], how
+        assert BELOW.get(how, "") in jobs[how]["error"].partition("\n")[2]
         (attempt,) = yard.attempts(jobs[how]["id"])
         assert (attempt.outcome, attempt.error) == (jobs[how]["reason"], jobs[how]["error"])
 
