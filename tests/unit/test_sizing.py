@@ -117,10 +117,14 @@ class TestMemory:
     def test_an_epochs_outputs_must_fit_where_metrics_are_computed_of_them(
         self, row: MakeRow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        one = row()
-        monkeypatch.setattr(one.built.layout, "size", 0)
-        monkeypatch.setattr(one.built.problem, "train", range(10_000_000))
-        assert one.built.outputs == 30_000_000
+        one, free = row(), 1
+        assert one.built.outputs == 3 * len(one.problem.train)  # of each flower a number for each species
+        monkeypatch.setattr(sizing, "free_bytes", lambda device: free)
+        one.built.__dict__["outputs"] = 0
+        while not fits(one, 8):
+            free *= 2
+        one.built.__dict__["outputs"] = free
+        assert not fits(one, 8)
 
     def test_a_container_has_no_more_than_its_limit_leaves(self, monkeypatch: pytest.MonkeyPatch) -> None:
         cpu = torch.device("cpu")
