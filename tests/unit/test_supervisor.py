@@ -2,11 +2,14 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
+import torch
 
+from jobs.errors import SettingsError
 from jobs.states import FailureReason
-from workers import supervisor, wire
+from workers import supervisor, trainer, wire
 from workers.supervisor import Trainer, TrainerDied
 
 SETUP = wire.Setup(
@@ -36,10 +39,34 @@ def test_a_kill_is_the_kernels_if_it_has_counted_one(
 ) -> None:
     counts = list(kills)
     monkeypatch.setattr(supervisor.cgroup, "oom_kills", lambda: counts.pop(0))
-    trainer = Trainer(SETUP, None)
-    os.kill(trainer.pid, number)
+    started = Trainer(SETUP, None)
+    os.kill(started.pid, number)
     with pytest.raises(TrainerDied, match=rf"signal {number.value}, {number.name}") as death:
-        trainer.receive(20.0)
+        started.receive(20.0)
     assert death.value.reason is reason
     assert ("want of memory" in str(death.value)) == (reason is FailureReason.OUT_OF_MEMORY)
-    trainer.kill()
+    started.kill()
+    assert death.value.by_chance  # another one may start well
+
+
+@pytest.mark.parametrize(("code", "reason"), [(12, FailureReason.OUT_OF_MEMORY), (1, FailureReason.CRASHED)])
+def test_a_trainer_that_ends_by_itself_says_whether_it_found_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, reason: FailureReason
+) -> None:
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\necho its reason >&2\nexit {code}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(supervisor.sys, "executable", str(script))
+    started = Trainer(SETUP, None)
+    with pytest.raises(TrainerDied, match=rf"\(exit code {code}\); its last line: its reason") as death:
+        started.receive(20.0)
+    assert (death.value.reason, death.value.by_chance) == (reason, code == wire.OUT_OF_MEMORY)
+    started.kill()
+
+
+def test_the_exit_code_of_a_trainer_follows_from_its_error(capfd: pytest.CaptureFixture[str]) -> None:
+    assert trainer._told(torch.OutOfMemoryError("CUDA out of memory")) == wire.OUT_OF_MEMORY
+    assert trainer._told(KeyError("x")) == 1
+    assert "KeyError: 'x'" in capfd.readouterr().err
+    assert trainer._told(SettingsError("device 'tpu': give another one")) == 1
+    assert capfd.readouterr().err == "device 'tpu': give another one\n"
