@@ -32,11 +32,12 @@ def of_jobs(session: Session, jobs: Collection[int]) -> dict[int, str]:
 
 
 def _line(row: Row[Any]) -> str:
-    when = f"{_moment(row.started_at)} to {_moment(row.finished_at)}" if row.finished_at else _moment(row.started_at)
+    began, ended = _moment(row.started_at), row.finished_at and _moment(row.finished_at)
+    when = f"{began} to {ended}" if ended else f"since {began}"
     epoch = "no epoch reported" if row.epoch is None else f"last epoch {row.epoch}"
     message = (row.error or "").partition("\n")[0]
-    ended = f"{row.outcome}: {message}" if message else row.outcome or "its worker went silent or died"
-    return f"attempt {row.attempt} ({when} UTC, worker {row.worker}, {epoch}) {ended}"
+    how = f"{row.outcome}: {message}" if message else row.outcome or "its worker went silent or died"
+    return f"attempt {row.attempt} ({when} UTC, worker {row.worker}, {epoch}) {how}"
 
 
 def _moment(moment: datetime) -> str:
