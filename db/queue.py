@@ -14,7 +14,7 @@ SQLite's writers come one after the other anyway.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, Update, bindparam, exists, func, insert, null, select, update
+from sqlalchemy import Row, Select, Update, bindparam, exists, func, insert, null, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from db import history, story
@@ -27,6 +27,7 @@ from jobs.spec import Answer, Claim, EpochReport, Failure, TrainResult
 from jobs.states import UNFINISHED, FailureReason, JobState, SweepState
 
 __all__ = [
+    "came_back",
     "cancel_sweep",
     "claim",
     "close_finished",
@@ -94,6 +95,7 @@ REOPENED = {
 
 Held = tuple[int, int]  # (job, attempt) that a worker holds
 
+CAME_BACK = ", and came back"  # ends the error of a lost attempt whose worker did
 RESCUED_AT_ONCE = 1_000  # ids that a statement names
 
 
@@ -260,6 +262,26 @@ def rescue(session: Session, worker: str | None = None, *, most_lost: int = MOST
         how = "went silent" if worker is None else "died"
         rescued += len(_move_on(session, sweeps, [(row, _lost(row, how, set_aside.get(row.id))) for row in rows]))
     return rescued
+
+
+def came_back(session: Session, worker: str, held: Collection[Held]) -> int:
+    """A worker that was presumed dead lives: no job of those that were rescued from it has killed it.
+
+    Its silence, as while the database was away or it was frozen, is then counted against none of them.
+
+    Args:
+        held: what it holds still, without a claim.
+
+    Returns:
+        The number of jobs whose losses are one less; asking again changes nothing.
+    """
+    here = (tuple_(ATTEMPTS.c.job_id, ATTEMPTS.c.attempt).in_(list(held)), ATTEMPTS.c.worker == worker)
+    lost = (ATTEMPTS.c.outcome == FailureReason.LOST, ATTEMPTS.c.error.not_like(f"%{CAME_BACK}"))
+    told = update(ATTEMPTS).where(*here, *lost).values(error=ATTEMPTS.c.error + CAME_BACK)
+    jobs = session.connection().execute(told.returning(ATTEMPTS.c.job_id)).scalars().all()
+    counted = (JOBS.c.id.in_(jobs), JOBS.c.lost > 0, JOBS.c.state.in_(UNFINISHED))
+    one_less = {"lost": JOBS.c.lost - 1, "failures": JOBS.c.failures - 1}
+    return execute_update(session, update(JOBS).where(*counted).values(one_less)) if jobs else 0
 
 
 def _lost(job: Row[Any], how: str, told: str | None) -> Failure:

@@ -11,8 +11,12 @@ from db.clock import now
 from db.models import Job
 from db.session import Database
 from jobs.retry import MOST_LOST, SUSPECT
-from jobs.spec import Claim, EpochReport, Failure, TrainResult
+from jobs.settings import Settings
+from jobs.spec import Answer, Claim, EpochReport, Failure, TrainResult
 from jobs.states import RETRIED, FailureReason, JobState
+from workers.heartbeat import Heartbeat
+from workers.holdings import Holdings
+from workers.slots import Slots
 
 AddSweep = Callable[..., int]
 Row = Callable[[int], dict[str, Any]]
@@ -155,6 +159,45 @@ class TestLosses:
         lose(database, SUSPECT - 1)
         (claimed,) = claim(database, alone=False)
         assert not claimed.suspect
+
+    def test_a_worker_that_comes_back_was_not_killed_by_any_job(
+        self, database: Database, add_sweep: AddSweep, row: Row
+    ) -> None:
+        """Its silence uses up nothing, however often: it was frozen, or the database was away."""
+        add_sweep(2, retries=0)
+        for number in range(2 * MOST_LOST):
+            claims = [claim(database, "w1")[0] for _ in range(2)]
+            held = [(one.job, one.attempt) for one in claims]
+            rescue(database, "w1")
+            assert row(1)["lost"] == 1
+            with database.writing() as session:
+                assert queue.came_back(session, "another", held) == 0
+                assert queue.came_back(session, "w1", held) == 2
+                assert queue.came_back(session, "w1", held) == 0
+            assert [(row(job)["lost"], row(job)["failures"]) for job in (1, 2)] == [(0, 0), (0, 0)], number
+        with database.reading() as session:
+            attempt, *_ = results.job_details(session, 1).attempts
+        assert (attempt.outcome, attempt.error) == ("lost", "worker w1 died, and came back")
+
+    def test_its_heartbeat_tells_that_it_has_come_back(self, database: Database, add_sweep: AddSweep, row: Row) -> None:
+        add_sweep()
+        claim(database, "w1")
+        rescue(database, "w1")
+        heartbeat = Heartbeat("w1", database, Settings(), Holdings(), Slots([], stop=lambda: None))
+        assert heartbeat._beat({(1, 1)}) == {(1, 1): Answer.CLAIM_LOST}
+        assert (row(1)["lost"], row(1)["failures"]) == (0, 0)
+
+    def test_a_job_that_was_tried_again_meanwhile_owes_nothing(
+        self, database: Database, add_sweep: AddSweep, row: Row, result: Result
+    ) -> None:
+        add_sweep()
+        (claimed,) = claim(database, "w1")
+        rescue(database, "w1")
+        (again,) = claim(database, "w2")
+        with database.writing() as session:
+            queue.finish(session, [(again, result(1))])
+            assert queue.came_back(session, "w1", [(1, claimed.attempt)]) == 0
+        assert (row(1)["state"], row(1)["lost"]) == (JobState.SUCCEEDED, 1)
 
 
 class TestRecords:
