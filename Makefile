@@ -1,7 +1,10 @@
 # `make demo` and `make test` need nothing but Python 3.11 or newer and make; they create .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# Somebody who looks on sees what is fetched; a log does not list a hundred packages.
+UV := $(BIN)/uv pip install $(if $(shell test -t 2 && echo yes),,--quiet) --python $(BIN)/python
+# Every trainer imports torch: without the bytecode of its first import that takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check install install-dev bench bench-peers lock clean
 
@@ -34,9 +37,10 @@ install-dev: .venv/installed-dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
 
 .venv/installed: requirements.lock pyproject.toml | .venv/bin/uv
-	@echo "Installing from requirements.lock (about 3 GB with PyTorch the first time) …"
+	@echo "Installing from requirements.lock (6 GB of disk with PyTorch; about two minutes the first time) …"
 	@$(UV) --require-hashes -r requirements.lock
-	@$(UV) --no-deps --no-build-isolation -e .
+	@# As a plain path: else a script beside a checkout called gridyard would import that folder, and find nothing in it.
+	@$(UV) --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	@touch $@
 
 .venv/installed-dev: requirements-dev.lock .venv/installed

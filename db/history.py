@@ -39,14 +39,19 @@ def replace(session: Session, whole: Collection[tuple[Claim, History]]) -> None:
         connection.execute(insert(_TABLE), rows)
 
 
-def epochs(session: Session, job: int) -> list[Json]:
+def epochs(session: Session, job: int, last_attempt: int | None = None) -> list[Json]:
     """The history of a job, one object per epoch: epoch, seconds and every metric; not finite: None.
 
     What a later attempt trains again counts no longer, from the first epoch it has reported.
+
+    Args:
+        last_attempt: without those after it; None: all.
     """
-    rows = session.scalars(select(Row).where(Row.job_id == job).order_by(Row.attempt, Row.first_epoch))
+    rows = select(Row).where(Row.job_id == job).order_by(Row.attempt, Row.first_epoch)
+    if last_attempt is not None:
+        rows = rows.where(Row.attempt <= last_attempt)
     merged: dict[int, Json] = {}
-    for row in rows:
+    for row in session.scalars(rows):
         merged = {number: epoch for number, epoch in merged.items() if number < row.first_epoch}
         for epoch in History(names=row.names, content=row.content).epochs():
             merged[int(epoch["epoch"])] = _shown(epoch)

@@ -1,6 +1,6 @@
 """The only changer of a job's state. Each move is one guarded UPDATE that says whether it happened.
 
-The claim itself lies in `db.claims`.
+The claim itself lies in `db.claims`, what a user does to a whole sweep in `db.steering`.
 
 Every write of a worker is fenced by `state = 'running' AND worker = … AND attempt = …`: one that was presumed dead can
 never overwrite its successor. All times are the database's own.
@@ -14,7 +14,24 @@ SQLite's writers come one after the other anyway.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, Update, bindparam, exists, func, insert, null, select, tuple_, update
+from sqlalchemy import (
+    Boolean,
+    Integer,
+    Row,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    insert,
+    null,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from db import history, story
@@ -22,6 +39,16 @@ from db.claims import claim, count_ready, has_ready, next_sweep
 from db.clock import now
 from db.models import Attempt, Job, Model, Sweep, literal
 from db.rows import execute_update, finite_or_none, rank_key, table
+from db.steering import (
+    cancel_sweep,
+    limit_sweep,
+    pause_sweep,
+    prioritise_sweep,
+    prolong,
+    resume_sweep,
+    retry_sweep,
+    trains_on,
+)
 from jobs.retry import MOST_LOST, delay_seconds
 from jobs.spec import Answer, Claim, EpochReport, Failure, TrainResult
 from jobs.states import UNFINISHED, FailureReason, JobState, SweepState
@@ -35,9 +62,12 @@ __all__ = [
     "finish",
     "has_ready",
     "let_go",
+    "limit_sweep",
     "make_due_ready",
     "next_sweep",
     "pause_sweep",
+    "prioritise_sweep",
+    "prolong",
     "record_epochs",
     "renew",
     "rescue",
@@ -48,7 +78,7 @@ __all__ = [
 JOBS, ATTEMPTS, MODELS, SWEEPS = table(Job), table(Attempt), table(Model), table(Sweep)
 
 # What a job loses when it stops running.
-RELEASED: dict[str, Any] = {"worker": null(), "lease_expires_at": null()}
+RELEASED: dict[str, Any] = {"worker": null(), "slot": null(), "lease_expires_at": null()}
 
 # The fence: true only while this attempt holds the job.
 _FENCE = (
@@ -58,16 +88,22 @@ _FENCE = (
     JOBS.c.attempt == bindparam("by_attempt"),
 )
 _REPORT = update(JOBS).where(*_FENCE)
+# Its sweep may have got more epochs since it was claimed: then it keeps its result and trains on.
+_asked = bindparam("asked", type_=Integer)
+_may_train_more = select(SWEEPS.c.epochs).where(SWEEPS.c.id == JOBS.c.sweep_id).scalar_subquery() > _asked
+_FINISHED = case(
+    (and_(bindparam("would_go_on", type_=Boolean), _may_train_more), literal(JobState.READY)),
+    else_=literal(JobState.SUCCEEDED),
+)
 _FINISH = _REPORT.values(
-    RELEASED | {"state": JobState.SUCCEEDED, "finished_at": now(), "reason": null(), "error": null()}
+    RELEASED | {"state": _FINISHED, "until": _asked, "finished_at": now(), "reason": null(), "error": null()}
 )
 _ATTEMPT = (ATTEMPTS.c.job_id == bindparam("by_job"), ATTEMPTS.c.attempt == bindparam("by_attempt"))
 _FINISH_ATTEMPT = update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), outcome=JobState.SUCCEEDED)
 _CAME_TO = {"outcome": bindparam("came_to"), "error": bindparam("told"), "epoch": story.epoch_reached()}
 _END_ATTEMPT = update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), **_CAME_TO)
-_HELD: Select[Any] = select(*(JOBS.c[name] for name in ("id", "worker", "attempt", "failures", "lost", "sweep_id")))
-
-UNTRIED: dict[str, Any] = {"failures": 0, "lost": 0}  # a job that has all its retries
+_HELD_COLUMNS = ("id", "worker", "attempt", "failures", "lost", "sweep_id", "rank_key")
+_HELD: Select[Any] = select(*(JOBS.c[name] for name in _HELD_COLUMNS))
 
 # How a job is let go: its new state, and whether it failed → the move.
 _FAILED: dict[str, Any] = {
@@ -85,12 +121,6 @@ _LET_GO = {
         (JobState.FAILED, {"finished_at": now()}),
         (JobState.CANCELLED, {"finished_at": now()}),
     )
-}
-
-# Sweeps whose jobs of this state may be made ready again; a retry does not bring back what was cancelled or paused.
-REOPENED = {
-    JobState.CANCELLED: {SweepState.OPEN, SweepState.PAUSED, SweepState.CANCELLED, SweepState.FINISHED},
-    JobState.FAILED: {SweepState.OPEN, SweepState.FINISHED},
 }
 
 Held = tuple[int, int]  # (job, attempt) that a worker holds
@@ -119,14 +149,20 @@ def renew(session: Session, worker: str, held: Collection[Held], lease_seconds: 
         )
         .all()
     )
-    sweeps = {row.sweep_id for row in renewed}
-    wanted = select(Sweep.id).where(Sweep.id.in_(sweeps), Sweep.state == literal(SweepState.CANCELLED))
-    cancelled = set(session.scalars(wanted))
+    wishes = _wishes(session, {row.sweep_id for row in renewed})
     answers = dict.fromkeys(held, Answer.CLAIM_LOST)
     for row in renewed:
         if (row.id, row.attempt) in answers:
-            answers[row.id, row.attempt] = Answer.CANCELLED if row.sweep_id in cancelled else Answer.GO_ON
+            answers[row.id, row.attempt] = wishes.get(row.sweep_id, Answer.GO_ON)
     return answers
+
+
+def _wishes(session: Session, sweeps: Collection[int]) -> dict[int, Answer]:
+    """How the running jobs of these sweeps are to stop, where they are to."""
+    halting = and_(SWEEPS.c.state == literal(SweepState.PAUSED), SWEEPS.c.halting)
+    stopping = or_(SWEEPS.c.state == literal(SweepState.CANCELLED), halting)
+    found = session.connection().execute(select(SWEEPS.c.id, SWEEPS.c.halting).where(SWEEPS.c.id.in_(sweeps), stopping))
+    return {row.id: Answer.GIVE_BACK if row.halting else Answer.CANCELLED for row in found}
 
 
 def record_epochs(session: Session, reports: Sequence[tuple[Claim, Sequence[EpochReport]]]) -> set[int]:
@@ -142,6 +178,8 @@ def record_epochs(session: Session, reports: Sequence[tuple[Claim, Sequence[Epoc
 def finish(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -> set[int]:
     """running → succeeded, each with score, history and best model, all or nothing.
 
+    One whose sweep got more epochs while it trained: → ready, to train on. Its result counts until it has the next.
+
     Returns:
         The jobs whose claim held; the others are as they were.
     """
@@ -151,6 +189,8 @@ def finish(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -> set[
         _change_held(session, _FINISH, [_fenced(claim) | _outcome(claim, result) for claim, result in ours])
         session.connection().execute(_FINISH_ATTEMPT, [_tried(claim, result) for claim, result in ours])
         history.replace(session, [(claim, result.history) for claim, result in ours])
+        if earlier := [claim.job for claim, _ in ours if held[_key(claim)].rank_key is not None]:
+            session.connection().execute(delete(MODELS).where(MODELS.c.job_id.in_(earlier)))
         _keep_models(session, ours)
     return {claim.job for claim, _ in ours}
 
@@ -198,6 +238,8 @@ def _outcome(claim: Claim, result: TrainResult) -> dict[str, Any]:
         "metrics": {name: finite_or_none(value) for name, value in result.metrics.items()},
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,
+        "asked": claim.spec.epochs,
+        "would_go_on": trains_on(claim.spec.params, result.epochs, claim.spec.epochs),
         "seconds": result.seconds,
     }
 
@@ -225,11 +267,16 @@ def _keep_models(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -
         session.connection().execute(insert(MODELS), kept)
 
 
-def let_go(session: Session, ended: Sequence[tuple[Claim, Failure | None]]) -> dict[int, JobState]:
+def let_go(
+    session: Session, ended: Sequence[tuple[Claim, Failure | None]], preempted: Collection[int] = ()
+) -> dict[int, JobState]:
     """Let go of jobs that have not succeeded, whatever was true when their trainer was told to stop.
 
     A job that failed: running → failed, or → ready or waiting when a retry is left. One without a failure, whose
     trainer has stopped because it was told to: running → ready. When the sweep is cancelled: running → cancelled.
+
+    Args:
+        preempted: jobs that have not failed, and stopped because their worker did: the story of the attempt tells so.
 
     Returns:
         job → its new state, of the jobs whose claim held; the others are as they were.
@@ -237,7 +284,7 @@ def let_go(session: Session, ended: Sequence[tuple[Claim, Failure | None]]) -> d
     sweeps = _lock_sweeps(session, {claim.spec.sweep for claim, _ in ended})
     held = _lock_held(session, [claim for claim, _ in ended])
     ours = [(held[_key(claim)], failure) for claim, failure in ended if _key(claim) in held]
-    return _move_on(session, sweeps, ours)
+    return _move_on(session, sweeps, ours, preempted)
 
 
 def rescue(session: Session, worker: str | None = None, *, most_lost: int = MOST_LOST) -> int:
@@ -302,7 +349,10 @@ def _lock_sweeps(session: Session, sweeps: Collection[int]) -> dict[int, Row[Any
 
 
 def _move_on(
-    session: Session, sweeps: Mapping[int, Row[Any]], ended: Sequence[tuple[Row[Any], Failure | None]]
+    session: Session,
+    sweeps: Mapping[int, Row[Any]],
+    ended: Sequence[tuple[Row[Any], Failure | None]],
+    preempted: Collection[int] = (),
 ) -> dict[int, JobState]:
     """Move locked jobs on, each the way that its sweep and its failure say."""
     became: dict[int, JobState] = {}
@@ -312,7 +362,7 @@ def _move_on(
         state, values = _after(job, sweeps[job.sweep_id], failure)
         became[job.id] = state
         moves.setdefault((state, failure is not None), []).append(_fence(job) | values)
-        attempts.append({"by_job": job.id, "by_attempt": job.attempt, **_came_to(state, failure)})
+        attempts.append({"by_job": job.id, "by_attempt": job.attempt, **_came_to(state, failure, job.id in preempted)})
     for move, jobs in moves.items():
         _change_held(session, _LET_GO[move], jobs)
     if attempts:
@@ -343,9 +393,10 @@ def _is_tried_again(sweep: Row[Any], failure: Failure, own_failures: int) -> boo
     return failure.reason is FailureReason.LOST or own_failures <= sweep.retries  # `rescue` limits losses
 
 
-def _came_to(state: JobState, failure: Failure | None) -> dict[str, Any]:
+def _came_to(state: JobState, failure: Failure | None, preempted: bool) -> dict[str, Any]:
     if failure is None:
-        return {"came_to": JobState.CANCELLED if state == JobState.CANCELLED else "given back", "told": None}
+        given_back = "preempted" if preempted else "given back"
+        return {"came_to": JobState.CANCELLED if state == JobState.CANCELLED else given_back, "told": None}
     return {"came_to": failure.reason, "told": _storable(failure.error)}
 
 
@@ -359,55 +410,11 @@ def make_due_ready(session: Session) -> int:
     return execute_update(session, update(Job).where(*due).values(state=JobState.READY, due_at=null()))
 
 
-def cancel_sweep(session: Session, sweep: int) -> int:
-    """Stop a sweep: what has not started is cancelled now, what runs is told at its worker's next heartbeat.
-
-    Returns:
-        The number of jobs that will not be finished, running ones included.
-    """
-    stoppable = Sweep.state.in_([SweepState.OPEN, SweepState.PAUSED])
-    values = {"state": SweepState.CANCELLED, "finished_at": now()}
-    if not execute_update(session, update(Sweep).where(Sweep.id == sweep, stoppable).values(values)):
-        return 0
-    unstarted = Job.state.in_([JobState.WAITING, JobState.READY])
-    job_values = {"state": JobState.CANCELLED, "finished_at": now(), "due_at": null()}
-    cancelled = execute_update(session, update(Job).where(Job.sweep_id == sweep, unstarted).values(job_values))
-    running = select(func.count()).where(Job.sweep_id == sweep, Job.state == literal(JobState.RUNNING))
-    return cancelled + session.scalars(running).one()
-
-
-def pause_sweep(session: Session, sweep: int) -> bool:
-    """open → paused: running jobs finish, nothing new is claimed."""
-    guard = (Sweep.id == sweep, Sweep.state == literal(SweepState.OPEN))
-    return bool(execute_update(session, update(Sweep).where(*guard).values(state=SweepState.PAUSED)))
-
-
-def resume_sweep(session: Session, sweep: int) -> int:
-    """Carry a paused or cancelled sweep on: its cancelled jobs are ready again. Returns their number."""
-    return _reopen(session, sweep, JobState.CANCELLED)
-
-
-def retry_sweep(session: Session, sweep: int) -> int:
-    """Try the failed jobs of a sweep again, with all their retries. Returns their number."""
-    return _reopen(session, sweep, JobState.FAILED)
-
-
-def _reopen(session: Session, sweep: int, state: JobState) -> int:
-    sweep_state = session.scalar(select(Sweep.state).where(Sweep.id == sweep).with_for_update())
-    if sweep_state not in REOPENED[state]:
-        return 0
-    fresh = {"state": JobState.READY, "finished_at": null(), "reason": null(), "error": null()} | UNTRIED
-    changed = execute_update(session, update(Job).where(Job.sweep_id == sweep, Job.state == state).values(fresh))
-    if changed or sweep_state != SweepState.FINISHED:  # a finished sweep without such jobs stays so
-        opened: dict[str, Any] = {"state": SweepState.OPEN, "finished_at": null()}
-        execute_update(session, update(Sweep).where(Sweep.id == sweep).values(opened))
-    return changed
-
-
 def close_finished(session: Session) -> int:
-    """open → finished for sweeps whose jobs are all final; the number of sweeps."""
+    """open → finished for sweeps that are whole and whose jobs are all final; the number of sweeps."""
     is_open = Sweep.state == literal(SweepState.OPEN)
     locked = session.scalars(select(Sweep.id).where(is_open).with_for_update(skip_locked=True)).all()
     unfinished = exists().where(Job.sweep_id == Sweep.id, Job.state.in_(UNFINISHED))
     values = {"state": SweepState.FINISHED, "finished_at": now()}
-    return execute_update(session, update(Sweep).where(Sweep.id.in_(locked), is_open, ~unfinished).values(values))
+    whole = (is_open, Sweep.extending.is_(None), ~unfinished)
+    return execute_update(session, update(Sweep).where(Sweep.id.in_(locked), *whole).values(values))

@@ -36,6 +36,10 @@ class SweepStatus:
     workers: int  # of its queue, that gave a sign of life lately
     created_at: datetime
     finished_at: datetime | None
+    priority: int = 0
+    max_running: int | None = None  # jobs that run at once; None: no limit
+    halting: bool = False  # it is paused, and what runs is given back
+    extending: bool = False  # jobs are being added, or are about to train more epochs
 
     @property
     def done(self) -> int:
@@ -45,7 +49,7 @@ class SweepStatus:
     @property
     def finished(self) -> bool:
         """Every job is final: nothing will change unless the user retries or resumes."""
-        return self.done >= self.total
+        return self.done >= self.total and not self.extending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +107,10 @@ def _sweeps() -> Select[*tuple[Any, ...]]:
         Sweep.queue,
         Sweep.created_at,
         Sweep.finished_at,
+        Sweep.priority,
+        Sweep.max_running,
+        Sweep.halting,
+        Sweep.extending.is_not(None).label("extending"),
         _best(Job.score).label("best"),
         _best(Job.id).label("best_job"),
         _workers_alive().label("workers"),

@@ -92,11 +92,11 @@ class Problem:
 class SweepFileError(InputError):
     """A sweep is wrong; `problems` has every one of them."""
 
-    def __init__(self, source: str, problems: list[Problem]) -> None:
+    def __init__(self, source: str, problems: list[Problem], not_done: str = "submitted") -> None:
         self.source, self.problems = source, problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = "".join(f"\n  - {problem}" for problem in problems)
-        super().__init__(f"{source}: {count}, nothing was submitted{lines}")
+        super().__init__(f"{source}: {count}, nothing was {not_done}{lines}")
 
 
 class DatabaseError(GridyardError):

@@ -16,6 +16,7 @@ from jobs import cgroup, remembered
 from jobs.forward import FORWARDS, Mode
 from jobs.memory import out_of_memory
 from jobs.pack import Pack
+from jobs.progress import Part
 from jobs.remembered import Found
 from jobs.row import Row, State
 
@@ -129,7 +130,7 @@ def gradients(row: Row, mode: Mode) -> torch.Tensor:
 
     for here, group in pack.groups:
         buffers = {name: held[here] for name, held in pack.buffers.items()}
-        group.train(pack.weights[here], pack.gradients[here], buffers, keep, steps=1)
+        group.train(pack.weights[here], pack.gradients[here], buffers, keep, 1, Part())
     return found
 
 

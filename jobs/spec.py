@@ -133,10 +133,11 @@ class SweepSpec:
     queue: str = "cpu"  # the workers that may claim its jobs
     time_limit: float | None = None  # seconds one attempt may take
     pack: int = 0  # the most jobs trained together; 0: as many as pay, 1: each alone
+    max_running: int | None = None  # jobs that run at once; None: no limit
 
 
 class Answer(StrEnum):
-    """What a report of an epoch is answered with."""
+    """What a report of an epoch is answered with, or what is wished before it."""
 
     GO_ON = "go_on"
     CANCELLED = "cancelled"  # stop: the user does not want the job any more
@@ -156,11 +157,12 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """A job that stopped because a report's answer said so."""
+    """A job that stopped because a report's answer, or a wish in the middle of an epoch, said so."""
 
     job: int
     answer: Answer
     epoch: int  # last one trained
+    batch: int = 0  # so many were learned of the next epoch
 
 
 @dataclass(frozen=True, kw_only=True)

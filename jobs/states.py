@@ -35,7 +35,9 @@ class SweepState(StrEnum):
 
     SUBMITTING = "submitting"  # rows are still coming in; removed by the scheduler when its submitter went silent
     OPEN = "open"  # complete: workers may claim its jobs
-    PAUSED = "paused"  # nothing new is claimed until it is resumed
+    PAUSED = (
+        "paused"  # nothing new is claimed until it is resumed; what runs finishes, or is given back: sweeps.halting
+    )
     CANCELLED = "cancelled"  # the user stopped it; running jobs are told to stop
     FINISHED = "finished"  # every job is final
     DELETING = "deleting"  # its rows and files go; the scheduler carries on when the deleter went silent
@@ -55,10 +57,10 @@ MOVES: dict[JobState, dict[JobState, str]] = {
         JobState.SUCCEEDED: "finish",
         JobState.FAILED: "fail, no retry left",
         JobState.WAITING: "fail or rescue, retry later",
-        JobState.READY: "give back, or first retry",
+        JobState.READY: "give back, first retry, or finish with more epochs to train",
         JobState.CANCELLED: "cancel",
     },
-    JobState.SUCCEEDED: {},
+    JobState.SUCCEEDED: {JobState.READY: "extend"},
     JobState.FAILED: {JobState.READY: "retry"},
     JobState.CANCELLED: {JobState.READY: "resume"},
 }

@@ -8,11 +8,12 @@ import threading
 import time
 from dataclasses import dataclass
 
-from db import counts, queue, removal, workers
+from db import counts, extension, queue, removal, workers
 from db.session import Database
-from jobs.errors import DatabaseError, StoreError
+from jobs.errors import DatabaseAway, DatabaseError, NotFound, StoreError
 from jobs.settings import Settings
 from jobs.store import Store
+from scheduler import extend
 from workers import bell
 
 REMOVING_SECONDS = 1.0  # of a round
@@ -28,6 +29,7 @@ class Round:
     closed: int  # sweeps that have ended
     removed: int  # sweeps of dead submitters and dead deleters
     rung: int  # bells
+    extended: int = 0  # extensions of dead extenders that went on
 
 
 class Service:
@@ -61,10 +63,11 @@ class Service:
             workers.forget_old(session)
             counts.gather(session)
         removed = self._remove_abandoned()
+        extended = self._extend_abandoned()
         rung = self._ring() if self._settings.broker else 0
         if rescued or due or removed:
             logger.info("rescued %d, due %d, removed %d", rescued, due, removed)
-        return Round(due=due, rescued=rescued, closed=closed, removed=removed, rung=rung)
+        return Round(due=due, rescued=rescued, closed=closed, removed=removed, rung=rung, extended=extended)
 
     def _remove_abandoned(self) -> int:
         """For a while only: the other steps of the round must not wait for a million rows."""
@@ -82,6 +85,21 @@ class Service:
                 continue
             gone += not more
         return gone
+
+    def _extend_abandoned(self) -> int:
+        """For a while only, as the removal."""
+        with self._database.reading() as session:
+            sweeps = extension.abandoned(session)
+        gone_on, deadline = 0, time.monotonic() + REMOVING_SECONDS
+        for sweep in sweeps:
+            try:
+                extend.carry_on(self._database, sweep, seconds=max(0.001, deadline - time.monotonic()))
+                gone_on += 1
+            except DatabaseAway:
+                raise
+            except (DatabaseError, NotFound) as error:  # of this sweep: the round goes on
+                logger.warning("sweep %d is not extended: %s", sweep, error)
+        return gone_on
 
     def _ring(self) -> int:
         """One bell for each idle slot that would find a job, however many jobs there are."""

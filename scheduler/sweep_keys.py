@@ -57,6 +57,7 @@ class SweepKeys(_Keys):
     queue: Queue | None = None  # None: by the resources
     time_limit: float | None = Field(None, gt=0)
     pack: Any = "auto"
+    max_running: int | None = Field(None, ge=1, le=1_000_000)  # None: no limit
 
 
 def is_name(text: str | None) -> bool:

@@ -1,6 +1,6 @@
 """From plain data to a SweepSpec, or to every problem there is. Nothing here stores a row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -45,7 +45,8 @@ def validate(data: Json, problems: Problems, default_name: str | None, max_cells
     pack = _pack(keys.pack, task, problems)
     retry_on = _retry_on(keys.retry_on, problems)
     _refuse_epochs(keys, task, problems)
-    _check_size(grid, cells, seeds, max_cells, problems)
+    number = len(cells) or product_size(grid)
+    check_size(number, seeds, max_cells, "grid" if grid else "cells" if cells else "seeds", problems)
     problems.raise_if_any()
     assert task is not None  # an unknown task is a problem
     effective = params.defaults() | fixed | prepared.params
@@ -65,6 +66,7 @@ def validate(data: Json, problems: Problems, default_name: str | None, max_cells
         queue=keys.queue or ("gpu" if keys.resources.gpu else "cpu"),
         time_limit=keys.time_limit,
         pack=pack,
+        max_running=keys.max_running,
     )
 
 
@@ -235,14 +237,14 @@ def _early_stopping(keys: EarlyStoppingKeys | None, task: Task | None, problems:
     return EarlyStopping(monitor=keys.monitor, mode=mode, patience=keys.patience, min_delta=keys.min_delta)
 
 
-def check_queue(queue: str) -> None:
+def check_key(name: str, value: Any) -> None:
     """Raises:
-    InputError: no queue of a sweep can be called so.
+    InputError: a key of a sweep file, such as `queue`, cannot have this value.
     """
     try:
-        SweepKeys.model_validate({"task": "", "queue": queue})
+        SweepKeys.model_validate({"task": "", name: value})
     except ValidationError:
-        raise InputError(f"queue {refusal(queue, narrow(field_schema(SweepKeys, 'queue')))}") from None
+        raise InputError(f"{name} {refusal(value, narrow(field_schema(SweepKeys, name)))}") from None
 
 
 def _check_metric(path: Path, metric: str, task: Task, problems: Problems) -> None:
@@ -260,12 +262,9 @@ def _check_metric(path: Path, metric: str, task: Task, problems: Problems) -> No
     problems.add(path, message)
 
 
-def _check_size(
-    grid: dict[str, list[Any]], cells: list[Json], seeds: list[int], max_cells: int, problems: Problems
-) -> None:
-    number = product_size(grid) if not cells else len(cells)
+def check_size(number: int, seeds: Sequence[int], max_cells: int, where: str, problems: Problems) -> None:
+    """Note it as a problem of this key if so many cells with these seeds are too many."""
     jobs, max_jobs = number * len(seeds), JOBS_PER_CELL * max_cells
-    where = "grid" if grid else "cells" if cells else "seeds"
     if number > max_cells:
         message = f"{number:,} cells; allowed are {max_cells:,} (setting GRIDYARD_MAX_CELLS)"
         problems.add((where,), message, at_key=True)

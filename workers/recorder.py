@@ -129,7 +129,8 @@ def _write_ends(database: Database, watches: list[Watch]) -> None:
         finished = queue.finish(session, results) if results else set()
         if reports:
             queue.record_epochs(session, reports)
-        became = queue.let_go(session, [(watch.claim, _failure(watch)) for watch in others])
+        preempted = {watch.claim.job for watch in others if watch.preempted}
+        became = queue.let_go(session, [(watch.claim, _failure(watch)) for watch in others], preempted)
     for watch in watches:
         watch.became = JobState.SUCCEEDED if watch.claim.job in finished else _told(watch, became)
 
@@ -142,7 +143,7 @@ def _told(watch: Watch, became: dict[int, JobState]) -> str | None:
     if watch.claim.job not in became:
         return None
     failure = _failure(watch)
-    ended = f"failed ({failure.reason})" if failure else "stopped"
+    ended = f"failed ({failure.reason})" if failure else "was preempted" if watch.preempted else "stopped"
     return f"{ended}; the job is now {became[watch.claim.job]}"
 
 

@@ -79,7 +79,7 @@ class Trainer:
         self._send(wire.Train(assignments=assignments))
 
     def answer(self, job: int, answer: Answer) -> None:
-        """Say how the job's next report is to be answered."""
+        """Say how the job is to go on: heard before its next batch."""
         self._send(wire.Reply(job=job, answer=answer))
 
     def receive(self, timeout: float) -> list[wire.Message]:

@@ -45,7 +45,7 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """From now on, reports of this job are answered so."""
+    """This job is to go on so, or to stop so at its next batch."""
 
     job: int
     answer: Answer

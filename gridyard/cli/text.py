@@ -51,12 +51,14 @@ def sweeps(found: Sequence[SweepStatus]) -> str:
     # States that no job is in take no space, but for those that everybody looks for.
     looked_for = (JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED)
     states = [state.value for state in JobState if state in looked_for or any(one.jobs[state] for one in found)]
-    headers = ["sweep", "name", "task", "state", "jobs", *states, "best", "workers"]
+    steered = [name for name in ("priority", "max_running") if any(getattr(one, name) for one in found)]
+    headers = ["sweep", "name", "task", "state", "jobs", *states, "best", "workers", *steered]
     rows = [
         [
-            *(str(one.sweep), one.name, one.task, one.state, str(one.total)),
+            *(str(one.sweep), one.name, one.task, _state(one), str(one.total)),
             *(str(one.jobs[state]) for state in states),
             *(number(one.best), str(one.workers)),
+            *(str(getattr(one, name)) if getattr(one, name) is not None else "" for name in steered),
         ]
         for one in found
     ]
@@ -68,6 +70,13 @@ def reasons(status: SweepStatus) -> str:
     """3 failed: 2 diverged, 1 crashed."""
     named = ", ".join(f"{number} {reason}" for reason, number in status.reasons.items())
     return f"{status.jobs[JobState.FAILED]} failed: {named}"
+
+
+def _state(one: SweepStatus) -> str:
+    """Its state, and what it is about to be."""
+    if one.halting and one.jobs[JobState.RUNNING]:
+        return f"{one.state}, stopping"
+    return f"{one.state}, extending" if one.extending else one.state
 
 
 def job(details: JobDetails) -> str:

@@ -69,7 +69,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_job_back(yard: Yard, undisturbe
     yard.start_worker()
     yard.wait_for_end(sweep)
     first, second = yard.attempts(job["id"])
-    assert (first.outcome, second.outcome) == ("given back", "succeeded")
+    assert (first.outcome, second.outcome) == ("preempted", "succeeded")
     assert second.resumed_from == given_back["epoch"]  # not one epoch was trained twice
     assert yard.outcome(sweep) == undisturbed
 

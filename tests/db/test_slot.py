@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from db import history, queue
-from db.models import Job
+from db.models import Attempt, Job
 from db.session import Database
 from jobs.errors import DatabaseAway, DatabaseError
 from jobs.settings import Settings
@@ -239,6 +240,90 @@ class TestEnds:
         assert [(row(job)["state"], row(job)["failures"]) for job in (1, 3)] == [(JobState.SUCCEEDED, 0)] * 2
         assert (row(2)["state"], row(2)["attempt"]) == (JobState.RUNNING, 1)  # nothing was written
 
+    @pytest.mark.parametrize("move", ["cancel", "pause"])
+    def test_a_cancelled_job_waits_for_no_grace_time_and_one_that_is_given_back_does(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], row: Row, move: str
+    ) -> None:
+        """A trainer that hears nothing: it may be in a batch that takes long, or in data that load."""
+        monkeypatch.setattr(slot, "CANCEL_SECONDS", 0.1)
+        stage = Stage(database, monkeypatch, grace_seconds=1.0)
+        sweep = add_sweep()
+        wishes = {"cancel": queue.cancel_sweep, "pause": partial(queue.pause_sweep, halt=True)}
+        began = list[float]()
+
+        def deaf(puppet: Puppet) -> list[wire.Message]:
+            if puppet.looks == 1:
+                with database.writing() as session:
+                    assert wishes[move](session, sweep)
+                    stage.holdings.tell(queue.renew(session, "w1", stage.holdings.attempts(), 60.0))
+                began.append(time.monotonic())
+            time.sleep(0.01)  # as a supervisor listens
+            return []
+
+        stage.work(deaf)
+        assert (time.monotonic() - began[0] >= 1.0) == (move == "pause")
+        assert row(1)["state"] == (JobState.CANCELLED if move == "cancel" else JobState.READY)
+        assert row(1)["failures"] == 0
+
+    def test_the_slots_of_a_worker_tell_which_of_them_holds_a_job(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], row: Row,
+        finishing: Script,
+    ) -> None:  # fmt: skip
+        add_sweep(cells=2)
+        seen: list[tuple[int, int | None]] = []
+        for number in (0, 1):
+            stage = Stage(database, monkeypatch)
+            stage.slot = Slot("w1", "cpu", database, stage.settings, stage.holdings, stage.sizes, None, None, number)
+
+            def one(puppet: Puppet, number: int = number) -> list[wire.Message]:
+                seen.append((number, row(puppet.has[0])["slot"]))
+                return finishing(puppet)
+
+            stage.scripts = [one]
+            stage.slot._train(stage.slot._claimer.claim())
+        assert seen == [(0, 0), (1, 1)]
+
+    def test_a_worker_that_stops_gives_its_jobs_back_as_preempted_and_none_has_failed(
+        self,
+        stage: Stage,
+        database: Database,
+        add_sweep: Callable[..., int],
+        result: Callable[..., TrainResult],
+        row: Row,
+    ) -> None:
+        """One of them was told to stop before for another reason, one has just ended."""
+        sweep = add_sweep(cells=3)
+        stage.sizes.note((sweep, 0), 3)
+
+        def script(puppet: Puppet) -> list[wire.Message]:
+            if puppet.looks == 1:
+                stage.holdings.tell({(2, 1): Answer.GIVE_BACK})
+            elif 2 in puppet.told:
+                stage.holdings.drain()
+            if len(puppet.told) < 3:
+                return []
+            return [result(3), *(Stopped(job=job, answer=puppet.told[job], epoch=1, batch=4) for job in (1, 2))]
+
+        stage.work(script)
+        assert outcomes(database, 1, 2, 3) == ["preempted", "given back", "succeeded"]
+        assert [(row(job)["state"], row(job)["failures"]) for job in (1, 2)] == [(JobState.READY, 0)] * 2
+
+    def test_a_trainer_that_has_not_stopped_late_in_the_grace_time_is_killed_and_its_jobs_are_given_back(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], row: Row
+    ) -> None:
+        """The grace time begins with the signal, not when the slot hears of it."""
+        stage = Stage(database, monkeypatch, grace_seconds=3600.0)
+        add_sweep()
+
+        def deaf(puppet: Puppet) -> list[wire.Message]:
+            stage.holdings.drain()
+            stage.holdings.drained_at = time.monotonic() - 0.8 * 3600.0
+            return []
+
+        (trainer,) = stage.work(deaf)
+        assert not trainer.alive
+        assert (outcomes(database, 1), row(1)["state"], row(1)["failures"]) == (["preempted"], JobState.READY, 0)
+
     def test_ends_that_come_together_are_one_transaction(
         self, stage: Stage, add_sweep: Callable[..., int], finishing: Script, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -317,6 +402,12 @@ class TestEnds:
         assert row(1)["state"] == JobState.SUCCEEDED
         assert row(1)["attempt"] > 2
         assert trainer.packs[1:] == [[1]]
+
+
+def outcomes(database: Database, *jobs: int) -> list[str | None]:
+    """How the first attempt of each ended."""
+    with database.reading() as session:
+        return [session.get_one(Attempt, (job, 1)).outcome for job in jobs]
 
 
 def take_back(database: Database, job: int) -> None:
