@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    Boolean,
     ColumnElement,
     Connection,
     Executable,
@@ -43,6 +44,7 @@ from db import workers
 from db.clock import now
 from db.models import Attempt, Count, Job, Sweep, literal
 from db.rows import job_spec, sweep_spec, table
+from jobs.retry import SUSPECT
 from jobs.spec import Claim
 from jobs.states import JobState, SweepState
 
@@ -58,6 +60,7 @@ ONE = literal_column("1", Integer)  # planners know nothing of a bound LIMIT, an
 _sweep, _pack, _first = (bindparam(name, type_=Integer) for name in ("sweep", "of_pack", "first"))
 _limit, _slots, _most_more = (bindparam(name, type_=Integer) for name in ("limit", "slots", "most_more"))
 
+_MAY_BE_CLAIMED = or_(JOBS.c.lost < SUSPECT, bindparam("alone", type_=Boolean))
 _IS_READY, _IS_RUNNING = (JOBS.c.state == literal(state) for state in (JobState.READY, JobState.RUNNING))
 
 
@@ -121,7 +124,7 @@ def _taking(chosen: CTE) -> Update:
         select(SWEEPS.c[name]).where(SWEEPS.c.id == JOBS.c.sweep_id).scalar_subquery().label(name)
         for name in ("uid", "epochs")
     )
-    given = (JOBS.c[name] for name in ("id", "sweep_id", "attempt", "params", "seed", "pack", "failures"))
+    given = (JOBS.c[name] for name in ("id", "sweep_id", "attempt", "params", "seed", "pack", "failures", "lost"))
     return (
         update(JOBS)
         .where(among(JOBS.c.id, select(chosen.c.id).scalar_subquery()), _IS_READY)
@@ -154,7 +157,7 @@ def _locked(chosen: Select[Any], name: str) -> CTE:
 
 
 def _best(*columns: ColumnElement[Any], sweep: ColumnElement[int] = _sweep) -> CTE:
-    ready = select(*columns).where(JOBS.c.sweep_id == sweep, _IS_READY)
+    ready = select(*columns).where(JOBS.c.sweep_id == sweep, _IS_READY, _MAY_BE_CLAIMED)
     return _locked(ready.order_by(JOBS.c.pack, JOBS.c.id).limit(ONE), "best")
 
 
@@ -282,6 +285,7 @@ def claim(
     first: int | None = None,
     like: tuple[int, int] | None = None,
     beside_one: bool = False,
+    alone: bool = True,
 ) -> list[Claim]:
     """Take the best ready job, and up to `limit` - 1 that may train with it.
 
@@ -299,8 +303,9 @@ def claim(
             each slot: what is left over keeps all slots fed.
         beside_one: with `like`, the slot has just claimed one job of the pack, and nothing else of it: up to `limit`
             others complete its share.
+        alone: the worker holds nothing else, so it may have a job with which workers were lost.
     """
-    by = {"by": worker, "by_slot": slot, "lease": lease_seconds}
+    by = {"by": worker, "by_slot": slot, "lease": lease_seconds, "alone": alone}
     values: dict[str, Any] = by | {"queue": queue, "first": first, "most_more": MORE_OF_ONE}
     if limit == 1 and not like and (claims := _claim(session, TAKE_BEST, values)):
         return claims
@@ -360,6 +365,7 @@ def _claim(session: Session, statement: dict[str, Executable], values: dict[str,
             pack=row.pack,
             most=1 if row.failures else spec.pack,  # it may be what killed its trainer: nobody joins it
             more=0 if row.failures or spec.pack == 1 else more,
+            suspect=row.lost >= SUSPECT,
         )
         for row in taken
     ]

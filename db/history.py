@@ -12,19 +12,22 @@ from jobs.history import History
 from jobs.spec import Claim, EpochReport, Json
 
 _TABLE = table(Row)
-_SAME = delete(_TABLE).where(
+_AGAIN = delete(_TABLE).where(
     _TABLE.c.job_id == bindparam("job"),
     _TABLE.c.attempt == bindparam("try"),
-    _TABLE.c.first_epoch == bindparam("first"),
+    _TABLE.c.first_epoch >= bindparam("first"),
 )
 
 
 def add(session: Session, reports: Sequence[tuple[Claim, Sequence[EpochReport]]]) -> None:
-    """Store some epochs of running jobs; storing the same ones again changes nothing."""
+    """Store some epochs of running jobs; storing the same ones again changes nothing.
+
+    What an attempt reports again, as where its pack was scattered, replaces what it has said of these and later ones.
+    """
     rows = [_row(claim, History.of(epochs)) for claim, epochs in reports]
-    same = [{"job": row["job_id"], "try": row["attempt"], "first": row["first_epoch"]} for row in rows]
+    again = [{"job": row["job_id"], "try": row["attempt"], "first": row["first_epoch"]} for row in rows]
     connection = session.connection()
-    connection.execute(_SAME, same)
+    connection.execute(_AGAIN, again)
     connection.execute(insert(_TABLE), rows)
 
 

@@ -174,6 +174,7 @@ class Job(Base):
                 ("ix_jobs_waiting", ("due_at",), "state = 'waiting'"),
                 # Few rows. The lease itself is not indexed: renewing it would then rewrite the index (queue.md, 5.2).
                 ("ix_jobs_running", ("worker", "id"), "state = 'running'"),
+                ("ix_jobs_failed", ("sweep_id", "reason"), "state = 'failed'"),
                 ("ix_jobs_rank_sweep", ("sweep_id", "rank_key", "finished_at", "id"), "rank_key IS NOT NULL"),
                 ("ix_jobs_rank_task", ("task", "metric", "rank_key", "finished_at", "id"), "rank_key IS NOT NULL"),
                 ("ix_jobs_rank_all", ("rank_key", "finished_at", "id"), "rank_key IS NOT NULL"),
@@ -222,6 +223,7 @@ class Attempt(Base):
     # succeeded, cancelled, given back, preempted (its worker stopped), or a FailureReason; NULL while it runs
     outcome: Mapped[str | None] = mapped_column(Text)
     error: Mapped[str | None] = mapped_column(Text)  # message and traceback
+    epoch: Mapped[int | None] = mapped_column(Integer)  # last one reported; NULL: none, or it runs
     resumed_from: Mapped[int | None] = mapped_column(Integer)  # epoch of the checkpoint it started from
     environment: Mapped[dict[str, Any] | None] = mapped_column(Document)  # device, versions, data fingerprint, …
 

@@ -29,11 +29,12 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.orm import Session
 
-from db import history
+from db import history, story
 from db.claims import claim, count_ready, has_ready, next_sweep
 from db.clock import now
 from db.models import Attempt, Job, Model, Sweep, literal
@@ -48,16 +49,16 @@ from db.steering import (
     retry_sweep,
     trains_on,
 )
-from jobs.retry import delay_seconds
+from jobs.retry import MOST_LOST, delay_seconds
 from jobs.spec import Answer, Claim, EpochReport, Failure, TrainResult
-from jobs.states import RETRIED, UNFINISHED, FailureReason, JobState, SweepState
+from jobs.states import UNFINISHED, FailureReason, JobState, SweepState
 
 __all__ = [
+    "came_back",
     "cancel_sweep",
     "claim",
     "close_finished",
     "count_ready",
-    "fail",
     "finish",
     "has_ready",
     "let_go",
@@ -68,7 +69,6 @@ __all__ = [
     "prioritise_sweep",
     "prolong",
     "record_epochs",
-    "release",
     "renew",
     "rescue",
     "resume_sweep",
@@ -122,13 +122,18 @@ _LOST: Select[Any] = (
 )
 _ATTEMPT = (ATTEMPTS.c.job_id == bindparam("by_job"), ATTEMPTS.c.attempt == bindparam("by_attempt"))
 _FINISH_ATTEMPT = update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), outcome=JobState.SUCCEEDED, error=null())
-_END_ATTEMPT = (
-    update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), outcome=bindparam("came_to"), error=bindparam("told"))
-)
-_HELD: Select[Any] = select(*(JOBS.c[name] for name in ("id", "worker", "attempt", "failures", "sweep_id", "rank_key")))
+_CAME_TO = {"outcome": bindparam("came_to"), "error": bindparam("told"), "epoch": story.epoch_reached()}
+_END_ATTEMPT = update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), **_CAME_TO)
+_HELD_COLUMNS = ("id", "worker", "attempt", "failures", "lost", "sweep_id", "rank_key")
+_HELD: Select[Any] = select(*(JOBS.c[name] for name in _HELD_COLUMNS))
 
 # How a job is let go: its new state, and whether it failed → the move.
-_FAILED: dict[str, Any] = {"failures": bindparam("failed"), "reason": bindparam("why"), "error": bindparam("told")}
+_FAILED: dict[str, Any] = {
+    "failures": bindparam("failed"),
+    "lost": bindparam("losses"),
+    "reason": bindparam("why"),
+    "error": bindparam("told"),
+}
 _LET_GO = {
     (state, failed): _REPORT.values(RELEASED | times | {"state": state} | (_FAILED if failed else {}))
     for failed in (True, False)
@@ -142,6 +147,7 @@ _LET_GO = {
 
 Held = tuple[int, int]  # (job, attempt) that a worker holds
 
+CAME_BACK = ", and came back"  # ends the error of a lost attempt whose worker did
 RESCUED_AT_ONCE = 1_000  # ids that a statement names
 
 
@@ -275,7 +281,7 @@ def _outcome(claim: Claim, result: TrainResult) -> dict[str, Any]:
 
 
 def _tried(claim: Claim, result: TrainResult) -> dict[str, Any]:
-    facts = {"resumed_from": result.resumed_from, "environment": result.environment}
+    facts = {"epoch": result.epochs, "resumed_from": result.resumed_from, "environment": result.environment}
     return {"by_job": claim.job, "by_attempt": claim.attempt, **facts}
 
 
@@ -295,16 +301,6 @@ def _keep_models(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -
     ]
     if kept:
         session.connection().execute(insert(MODELS), kept)
-
-
-def fail(session: Session, claim: Claim, failure: Failure) -> JobState | None:
-    """`let_go` of one job that failed; its new state, or None when the claim is lost."""
-    return let_go(session, [(claim, failure)]).get(claim.job)
-
-
-def release(session: Session, claim: Claim) -> JobState | None:
-    """`let_go` of one job that has not failed; its new state, or None when the claim is lost."""
-    return let_go(session, [(claim, None)]).get(claim.job)
 
 
 def let_go(
@@ -327,11 +323,12 @@ def let_go(
     return _move_on(session, sweeps, ours, preempted)
 
 
-def rescue(session: Session, worker: str | None = None) -> int:
+def rescue(session: Session, worker: str | None = None, *, most_lost: int = MOST_LOST) -> int:
     """Take jobs back from workers that went silent: running and lease expired → ready, waiting or failed.
 
     Args:
         worker: this worker is known to be dead; its leases need not run out.
+        most_lost: a job with which so many workers were lost is set aside: failed, with its story.
 
     Returns:
         The number of jobs taken back.
@@ -344,17 +341,45 @@ def rescue(session: Session, worker: str | None = None) -> int:
     for start in range(0, len(jobs), RESCUED_AT_ONCE):
         some = _HELD.where(JOBS.c.id.in_(jobs[start : start + RESCUED_AT_ONCE]), *lost)
         rows = session.connection().execute(some.order_by(JOBS.c.id).with_for_update()).all()
-        rescued += len(_move_on(session, sweeps, [(row, _went_silent(row)) for row in rows]))
+        set_aside = story.of_jobs(session, [row.id for row in rows if row.lost + 1 >= most_lost])
+        how = "went silent" if worker is None else "died"
+        rescued += len(_move_on(session, sweeps, [(row, _lost(row, how, set_aside.get(row.id))) for row in rows]))
     return rescued
 
 
-def _went_silent(job: Row[Any]) -> Failure:
-    return Failure(job=job.id, reason=FailureReason.LOST, error=f"worker {job.worker} went silent")
+def came_back(session: Session, worker: str, held: Collection[Held]) -> int:
+    """A worker that was presumed dead lives: no job of those that were rescued from it has killed it.
+
+    Its silence, as while the database was away or it was frozen, is then counted against none of them.
+
+    Args:
+        held: what it holds still, without a claim.
+
+    Returns:
+        The number of jobs whose losses are one less; asking again changes nothing.
+    """
+    here = (tuple_(ATTEMPTS.c.job_id, ATTEMPTS.c.attempt).in_(list(held)), ATTEMPTS.c.worker == worker)
+    lost = (ATTEMPTS.c.outcome == FailureReason.LOST, ATTEMPTS.c.error.not_like(f"%{CAME_BACK}"))
+    told = update(ATTEMPTS).where(*here, *lost).values(error=ATTEMPTS.c.error + CAME_BACK)
+    jobs = session.connection().execute(told.returning(ATTEMPTS.c.job_id)).scalars().all()
+    counted = (JOBS.c.id.in_(jobs), JOBS.c.lost > 0, JOBS.c.state.in_(UNFINISHED))
+    one_less = {"lost": JOBS.c.lost - 1, "failures": JOBS.c.failures - 1}
+    return execute_update(session, update(JOBS).where(*counted).values(one_less)) if jobs else 0
+
+
+def _lost(job: Row[Any], how: str, told: str | None) -> Failure:
+    """The loss of its worker; with its story, if the job is to be set aside."""
+    error = f"worker {job.worker} {how}"
+    if told is not None:
+        lost = "1 worker was" if job.lost == 0 else f"{job.lost + 1} workers were"
+        error = f"{lost} lost with it, so it is set aside; `gridyard retry` tries it again\n\n{told}"
+    return Failure(job=job.id, reason=FailureReason.LOST, error=error, again=told is None)
 
 
 def _lock_sweeps(session: Session, sweeps: Collection[int]) -> dict[int, Row[Any]]:
     """These sweeps, which nobody changes until we commit."""
-    wanted: Select[Any] = select(SWEEPS.c.id, SWEEPS.c.state, SWEEPS.c.retries).where(SWEEPS.c.id.in_(sweeps))
+    columns = (SWEEPS.c.id, SWEEPS.c.state, SWEEPS.c.retries, SWEEPS.c.retry_on)
+    wanted: Select[Any] = select(*columns).where(SWEEPS.c.id.in_(sweeps))
     locked = wanted.order_by(SWEEPS.c.id).with_for_update(read=True)
     return {row.id: row for row in session.connection().execute(locked)}
 
@@ -386,14 +411,22 @@ def _after(job: Row[Any], sweep: Row[Any], failure: Failure | None) -> tuple[Job
     cancelled = sweep.state == SweepState.CANCELLED
     if failure is None:
         return JobState.CANCELLED if cancelled else JobState.READY, {}
-    failures = job.failures + 1
-    values = {"failed": failures, "why": failure.reason, "told": _storable(failure.error)}
+    failures, lost = job.failures + 1, job.lost + (failure.reason is FailureReason.LOST)
+    values = {"failed": failures, "losses": lost, "why": failure.reason, "told": _storable(failure.error)}
     if cancelled:
         return JobState.CANCELLED, values
-    if failure.reason not in RETRIED or not failure.again or failures > sweep.retries:
+    if not _is_tried_again(sweep, failure, own_failures=failures - lost):
         return JobState.FAILED, values
     delay = delay_seconds(failures)
     return (JobState.WAITING, values | {"delay": delay}) if delay else (JobState.READY, values)
+
+
+def _is_tried_again(sweep: Row[Any], failure: Failure, own_failures: int) -> bool:
+    if failure.beside:  # the next attempt is alone, and tells whether it was this job
+        return True
+    if failure.reason not in sweep.retry_on or not failure.again:
+        return False
+    return failure.reason is FailureReason.LOST or own_failures <= sweep.retries  # `rescue` limits losses
 
 
 def _came_to(state: JobState, failure: Failure | None, preempted: bool) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class AttemptDetails:
     finished_at: datetime | None
     outcome: str | None  # "succeeded", "cancelled", "given back", "preempted" or a FailureReason; None while it runs
     error: str | None  # message and traceback
+    epoch: int | None  # last one reported; None: none, or it runs
     resumed_from: int | None  # epoch of the checkpoint it started from
 
 
@@ -171,6 +172,7 @@ def _attempt(row: Attempt) -> AttemptDetails:
         finished_at=row.finished_at,
         outcome=row.outcome,
         error=row.error,
+        epoch=row.epoch,
         resumed_from=row.resumed_from,
     )
 

@@ -33,6 +33,7 @@ def add_sweep(session: Session, spec: SweepSpec, spec_hash: str, total: int) -> 
         metric=spec.objective.metric,
         mode=spec.objective.mode,
         retries=spec.retries,
+        retry_on=spec.retry_on,
         epochs=spec.epochs,
         max_running=spec.max_running,
         total=total,

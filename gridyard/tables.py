@@ -14,7 +14,7 @@ WIDTH = 100  # columns of text that a leaderboard should fit in
 WIDEST = 10_000  # columns of text; no table is cut below that
 LEFT = {  # headers of columns of words; numbers stand to the right
     *("", "name", "task", "state", "description", "objective", "type", "default", "allowed"),
-    *("source", "worker", "outcome", "started", "metric"),
+    *("source", "worker", "outcome", "started", "ended", "metric"),
     *("what", "where", "licence"),
 }
 

@@ -3,6 +3,7 @@
     GridyardError
     ├── InputError              the user's input is wrong; exit code 2
     │   ├── SettingsError       a GRIDYARD_… variable or gridyard.toml
+    │   ├── NoTrainer           a worker cannot train with these settings, or on this machine
     │   ├── SweepFileError      a sweep file, with every problem and its place
     │   ├── UnknownTask         no such task
     │   ├── UnknownDataSet      no such data set
@@ -39,6 +40,10 @@ class SettingsError(InputError):
     """A setting is wrong."""
 
     elsewhere = True
+
+
+class NoTrainer(InputError):
+    """A worker can start no trainer: a setting is wrong, or a package is missing; trying again would not help."""
 
 
 class UnknownTask(InputError):

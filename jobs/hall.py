@@ -11,11 +11,12 @@ from jobs import built, checkpoint
 from jobs.ends import failed, guarded
 from jobs.forward import Mode
 from jobs.generation import Generation
+from jobs.memory import out_of_memory
 from jobs.pack import Pack
 from jobs.params import TrainingParams
 from jobs.problem import Writing
 from jobs.row import Row
-from jobs.sizing import Choice, Sizes, out_of_memory
+from jobs.sizing import Choice, Sizes
 from jobs.spec import Assignment, Failure
 from jobs.store import Store
 

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from jobs.errors import SettingsError, did_you_mean
+from jobs.retry import MOST_LOST
 from jobs.urls import masked
 
 PREFIX = "GRIDYARD_"
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     look_seconds: float = Field(
         0.0, ge=0, description="between two looks at the table; 0: 0.25 without a broker, else 5"
     )
+    most_lost: int = Field(MOST_LOST, ge=1, description="a job with which so many workers were lost is set aside")
     tick_seconds: float = Field(1.0, gt=0, description="between two rounds of the scheduler")
     grace_seconds: float = Field(10.0, ge=0, description="from SIGTERM until a worker is gone, whatever it is doing")
     offline_seconds: float = Field(600.0, ge=0, description="how long a trainer goes on while the database is away")

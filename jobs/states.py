@@ -26,7 +26,7 @@ class FailureReason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # of the GPU or of the machine
     ERROR = "error"  # the training raised an exception
     CRASHED = "crashed"  # the trainer process died: killed, segmentation fault
-    LOST = "lost"  # the worker went silent and its lease ran out
+    LOST = "lost"  # too many workers went silent or died with it
     TIMEOUT = "timeout"  # longer than the sweep's time limit per job
 
 
@@ -46,7 +46,7 @@ class SweepState(StrEnum):
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 UNFINISHED = frozenset(JobState) - FINAL
 
-# The reasons after which another attempt may end differently.
+# The reasons after which another attempt may end differently: those that a sweep retries unless it names others.
 RETRIED = frozenset({FailureReason.CRASHED, FailureReason.LOST, FailureReason.ERROR})
 
 # state -> the states it may move to, with what moves it there.

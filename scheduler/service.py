@@ -68,7 +68,11 @@ class Service:
         """
         try:
             with self._database.writing(patience=PATIENCE_SECONDS) as session:
-                rescued = queue.rescue(session) if self._would_have_heard(clock.seconds_up(session)) else 0
+                rescued = (
+                    queue.rescue(session, most_lost=self._settings.most_lost)
+                    if self._would_have_heard(clock.seconds_up(session))
+                    else 0
+                )
                 due = queue.make_due_ready(session)
                 closed = queue.close_finished(session)
                 workers.forget_old(session)

@@ -11,10 +11,11 @@ from jobs import catalogue
 from jobs.catalogue import Prepared, Task, Unfit
 from jobs.errors import InputError
 from jobs.spec import EarlyStopping, Json, Objective, SweepSpec
+from jobs.states import RETRIED
 from scheduler.grid import product_size
 from scheduler.params import Params
 from scheduler.places import Path, Problems
-from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, SweepKeys, is_name
+from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, Reason, SweepKeys, is_name
 from scheduler.wording import explain, field_schema, given, listed, narrow, refusal, suggestion
 
 MAX_SEEDS = 10_000
@@ -42,6 +43,7 @@ def validate(data: Json, problems: Problems, default_name: str | None, max_cells
     objective = _objective(keys.objective, task, problems)
     stopping = _early_stopping(keys.early_stopping, task, problems)
     pack = _pack(keys.pack, task, problems)
+    retry_on = _retry_on(keys.retry_on, problems)
     _refuse_epochs(keys, task, problems)
     number = len(cells) or product_size(grid)
     check_size(number, seeds, max_cells, "grid" if grid else "cells" if cells else "seeds", problems)
@@ -59,6 +61,7 @@ def validate(data: Json, problems: Problems, default_name: str | None, max_cells
         early_stopping=stopping,
         objective=objective or task.objective,
         retries=keys.retries,
+        retry_on=retry_on,
         priority=keys.priority,
         queue=keys.queue or ("gpu" if keys.resources.gpu else "cpu"),
         time_limit=keys.time_limit,
@@ -204,6 +207,18 @@ def _pack(given_pack: Any, task: Task | None, problems: Problems) -> int:
     if task is not None and not task.rowwise:
         return 1
     return given_pack if number else sizes[given_pack]
+
+
+def _retry_on(reasons: list[Reason] | None, problems: Problems) -> list[str]:
+    """Sorted, so that sweeps which differ in the order alone are the same."""
+    if reasons is None:
+        return sorted(RETRIED)
+    for index, reason in enumerate(reasons):
+        first = reasons.index(reason)
+        if first < index:
+            place = problems.places.of(("retry_on", first))
+            problems.add(("retry_on", index), f'"{reason}" is given twice, first at {place}')
+    return sorted(reasons)
 
 
 def _objective(keys: ObjectiveKeys | None, task: Task | None, problems: Problems) -> Objective | None:

@@ -72,8 +72,11 @@ class Claimer:
         self._database, self._settings, self._sizes = database, settings, sizes
         self._look_at = 0.0  # not before is it asked again who may join, by the monotonic clock
 
-    def claim(self) -> list[Claim]:
+    def claim(self, alone: bool = True) -> list[Claim]:
         """The best ready job, with as many as are known to train well with it; none, if none is ready.
+
+        Args:
+            alone: the worker holds nothing else.
 
         Raises:
             DatabaseError: the database cannot be used.
@@ -84,7 +87,7 @@ class Claimer:
         with self._database.writing() as session:
             lease = self._settings.lease_seconds
             claim = partial(queue.claim, session, self._queue, self._worker, lease, slot=self._slot)
-            claims = claim(first=self._first)
+            claims = claim(first=self._first, alone=alone)
             wanted = self._sizes.known(claims[0]) if claims and claims[0].more else 1
             if wanted > 1:
                 claims += claim(limit=wanted - 1, like=key(claims[0]), beside_one=True)

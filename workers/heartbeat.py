@@ -48,7 +48,12 @@ class Heartbeat:
         # A connection that says nothing must be given up early enough for another to renew the leases in time.
         with self._database.writing(patience=self._settings.lease_seconds / 3) as session:
             workers.heartbeat(session, self._worker, busy=self._slots.busy())
-            return queue.renew(session, self._worker, held, self._settings.lease_seconds)
+            answers = queue.renew(session, self._worker, held, self._settings.lease_seconds)
+        # In a transaction of its own: these jobs may be others' by now, who lock them in another order.
+        if lost := [one for one, answer in answers.items() if answer is Answer.CLAIM_LOST]:
+            with self._database.writing() as session:
+                queue.came_back(session, self._worker, lost)
+        return answers
 
     def _give_up_if_alone_for_long(self, held: set[Held]) -> None:
         # Others have long taken the jobs over; their results, not ours, will count.

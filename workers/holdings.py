@@ -4,6 +4,7 @@ import threading
 import time
 
 from jobs.spec import Answer, Claim
+from workers.isolation import Isolation
 
 Held = tuple[
     int, int
@@ -18,6 +19,7 @@ class Holdings:
 
     def __init__(self) -> None:
         self.draining = threading.Event()  # the worker stops: claim nothing more, give back what is held
+        self.isolation = Isolation()
         self.drained_at = float("inf")  # since when, by the monotonic clock
         self._lock = threading.Lock()
         self._answers: dict[Held, Answer] = {}

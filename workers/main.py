@@ -12,7 +12,7 @@ from celery.exceptions import WorkerShutdown
 
 from db import migrate, workers
 from db.session import Database
-from jobs.errors import DatabaseError, GridyardError
+from jobs.errors import DatabaseError, GridyardError, NoTrainer
 from jobs.settings import Settings
 from workers import celery_app, messages
 from workers.claimer import Sizes
@@ -47,7 +47,8 @@ def start(
     Raises:
         InputError: slots is not positive.
         DatabaseError: the database cannot be used.
-        GridyardError: no trainer can be started.
+        NoTrainer: none can be started with these settings, or on this machine.
+        GridyardError: trainers are killed before they are ready.
     """
     holdings, sizes = Holdings(), Sizes()
     departure = Departure(holdings, settings)
@@ -78,7 +79,9 @@ def start(
         crew.close()
         _leave(database, worker)
     if crew.broken is not None:
-        raise GridyardError(f"the worker has stopped because it cannot start a trainer: {crew.broken}")
+        first_line = str(crew.broken).partition("\n")[0]
+        kind = GridyardError if crew.broken.by_chance else NoTrainer
+        raise kind(f"the worker has stopped because it cannot start a trainer: {first_line}")
     return code
 
 

@@ -19,6 +19,7 @@ from workers.watch import Watch
 
 logger = logging.getLogger(__name__)
 
+STARTS = 3  # of trainers that somebody kills before they are ready
 LISTEN_SECONDS = 0.2  # how long a supervisor listens to its trainer before it looks around
 CANCEL_SECONDS = 10.0  # from a cancel to the end of what runs, at most
 MARGIN_SECONDS = 2.0  # of it, for the look around, the kill, and writing down the end
@@ -74,15 +75,31 @@ class Slot:
             TrainerDied: no trainer can be started.
             DatabaseError: the database cannot be used.
         """
+        isolation = self._holdings.isolation
         try:
-            while self._wait_for_the_trainer() and (claims := self._claimer.claim()):
-                self._train(claims)
+            while self._wait_for_the_trainer() and (claims := isolation.claim(self._claimer.claim)):
+                try:
+                    self._train(claims)
+                finally:
+                    isolation.leave()
         except Exception:
             self.close()  # it may still be training what we do not follow any more
             raise
 
     def _wait_for_the_trainer(self) -> bool:
         """Whether there is a trainer to claim for; false when the worker stops. No job is claimed to wait for torch."""
+        killed = 0
+        while True:
+            try:
+                return self._is_ready()
+            except TrainerDied as death:
+                self.close()
+                killed += 1
+                if killed == STARTS or not death.by_chance:
+                    raise
+                logger.warning("another trainer is started: %s", death)
+
+    def _is_ready(self) -> bool:
         if self._holdings.draining.is_set():
             return False
         trainer = self.warm_up()
@@ -117,7 +134,7 @@ class Slot:
                 pack.hear(message)
         except TrainerDied as death:
             self.close()
-            pack.crash(str(death))
+            pack.crash(str(death), death.reason)
         if pack.size:
             self._sizes.note(pack.key, pack.size)
 

@@ -5,6 +5,7 @@ It stays warm between jobs: torch is imported once, data sets are loaded once. I
 
 import contextlib
 import ctypes
+import faulthandler
 import logging
 import os
 import queue
@@ -15,6 +16,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
+from jobs.errors import GridyardError
 from jobs.spec import Answer, Assignment, EpochReport
 from workers import wire
 
@@ -69,6 +71,7 @@ class Inbox:
 
 def main() -> None:
     outbox = _private_stdout()
+    faulthandler.enable(all_threads=False)  # where a segmentation fault was is then among our last words
     _die_with_the_worker()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     inbox = Inbox(sys.stdin.buffer)
@@ -130,10 +133,24 @@ def _die_with_the_worker() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _told(error: Exception) -> int:
+    """Say on stderr what ended us; the exit code."""
+    if isinstance(error, GridyardError):  # the message is for the user, and says all
+        print(error, file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    sys.stderr.flush()
+    if "torch" in sys.modules:
+        from jobs.memory import out_of_memory
+
+        return wire.OUT_OF_MEMORY if out_of_memory(error) else 1
+    return 1
+
+
 if __name__ == "__main__":
+    code = 1
     try:
         main()
-    except Exception:
-        traceback.print_exc()
-        sys.stderr.flush()
-    os._exit(1)  # an orderly end would stumble over the thread that waits for stdin
+    except Exception as error:
+        code = _told(error)
+    os._exit(code)  # an orderly end would stumble over the thread that waits for stdin

@@ -13,6 +13,8 @@ from pydantic import ConfigDict, TypeAdapter
 
 from jobs.spec import AS_JSON, Answer, Assignment, EpochReport, Failure, Stopped, TrainResult
 
+OUT_OF_MEMORY = 12  # exit code of a trainer that ended for want of memory, where no single job was to blame
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:

@@ -63,12 +63,15 @@ class Play:
     def finish(self) -> None:
         self.end(lambda one: self.write(queue.finish, [(one, self.result(one.job))]))
 
+    def let_go(self, one: Claim, failure: Failure | None) -> None:
+        self.write(queue.let_go, [(one, failure)])
+
     def fail(self) -> None:
         reason = self.random.choice(list(FailureReason))
-        self.end(lambda one: self.write(queue.fail, one, Failure(job=one.job, reason=reason, error="it broke")))
+        self.end(lambda one: self.let_go(one, Failure(job=one.job, reason=reason, error="it broke")))
 
     def give_back(self) -> None:
-        self.end(lambda one: self.write(queue.release, one))
+        self.end(lambda one: self.let_go(one, None))
 
     def rescue(self) -> None:
         self.write(queue.rescue, "w")

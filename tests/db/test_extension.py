@@ -315,10 +315,10 @@ class TestEpochs:
             queue.record_epochs(session, [(one, told)])
             if end == "failed":
                 failure = Failure(job=one.job, reason=FailureReason.DIVERGED, error="it broke")
-                assert queue.fail(session, one, failure) is JobState.FAILED
+                assert queue.let_go(session, [(one, failure)]) == {one.job: JobState.FAILED}
             else:
                 queue.cancel_sweep(session, sweep)
-                assert queue.release(session, one) is JobState.CANCELLED
+                assert queue.let_go(session, [(one, None)]) == {one.job: JobState.CANCELLED}
         with database.reading() as session:
             ranked = {row.job: row for row in leaderboard.top(session, sweep=sweep)}
             details = results.job_details(session, one.job)

@@ -85,8 +85,8 @@ def test_a_job_that_ends_while_its_sweep_is_cancelled_is_cancelled_with_it(
     database: Database, add_sweep: AddSweep, end: str
 ) -> None:
     ends: dict[str, Callable[[Claim], Callable[[Any], Any]]] = {
-        "fail": lambda claimed: lambda session: queue.fail(session, claimed, failed(claimed)),
-        "release": lambda claimed: lambda session: queue.release(session, claimed),
+        "fail": lambda claimed: lambda session: queue.let_go(session, [(claimed, failed(claimed))]),
+        "release": lambda claimed: lambda session: queue.let_go(session, [(claimed, None)]),
         "rescue": lambda claimed: lambda session: queue.rescue(session, "w"),
     }
     for cancel_first in (True, False):
@@ -103,7 +103,7 @@ def test_a_sweep_that_is_retried_while_it_is_closed_ends_up_open(
     sweep = add_sweep(retries=0)
     claimed = claim(database)
     with database.writing() as session:
-        queue.fail(session, claimed, failed(claimed))
+        queue.let_go(session, [(claimed, failed(claimed))])
 
     def retry(session: Any) -> None:
         assert queue.retry_sweep(session, sweep) == 1
@@ -252,6 +252,33 @@ def test_a_job_that_ends_while_its_sweep_gets_more_epochs_trains_on(
     extender.join()
     assert states(database, sweep) == (SweepState.OPEN, [JobState.READY])
     assert claim(database).spec.epochs == 5
+
+
+def test_ends_of_several_kinds_lock_their_jobs_before_they_change_any(
+    database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult]
+) -> None:
+    """The later job has a result, the earlier one has failed; a heartbeat, lowest id first, comes between the two."""
+    add_sweep(2)
+    earlier, later = claim(database), claim(database)
+    held = {(one.job, one.attempt) for one in (earlier, later)}
+    errors: list[BaseException] = []
+
+    def beat() -> None:
+        try:
+            with database.writing() as session:
+                queue.renew(session, "w", held, 60.0)
+        except BaseException as error:
+            errors.append(error)
+
+    heartbeat = threading.Thread(target=beat)
+    with database.writing() as session:
+        queue.lock(session, [later, earlier])
+        queue.finish(session, [(later, result(later.job))])
+        heartbeat.start()
+        wait_until_blocked(database, heartbeat)
+        assert queue.let_go(session, [(earlier, failed(earlier))]) == {earlier.job: JobState.READY}
+    heartbeat.join()
+    assert errors == []
 
 
 def together(database: Database, writers: Sequence[Callable[[Any], Any]], rounds: int) -> None:

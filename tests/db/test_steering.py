@@ -59,7 +59,7 @@ class TestPause:
         sweep = add_sweep()
         (running,) = claim(database)
         write(database, queue.pause_sweep, sweep, halt=True)
-        assert write(database, queue.release, running) is JobState.READY
+        assert write(database, queue.let_go, [(running, None)]) == {running.job: JobState.READY}
         assert (row(running.job)["failures"], row(running.job)["slot"]) == (0, None)
         assert claim(database) == []
 
@@ -99,7 +99,7 @@ class TestRetry:
         claims = [claim(database)[0] for _ in range(3)]
         reasons = (FailureReason.DIVERGED, FailureReason.TIMEOUT, FailureReason.TIMEOUT)
         for one, reason in zip(claims, reasons, strict=True):
-            write(database, queue.fail, one, failed(one, reason))
+            write(database, queue.let_go, [(one, failed(one, reason))])
         return sweep, [one.job for one in claims]
 
     def test_only_those_of_a_reason(self, database: Database, add_sweep: AddSweep, row: Row) -> None:

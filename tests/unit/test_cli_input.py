@@ -220,7 +220,7 @@ def test_a_retry_of_a_sweep_that_takes_none_says_why(
     with closing(Database("sqlite:///.gridyard/gridyard.db")) as database, database.writing() as session:
         (claim,) = queue.claim(session, "cpu", "worker", 20)
         failure = Failure(job=claim.job, reason=FailureReason.DIVERGED, error="val_loss was nan")
-        assert queue.fail(session, claim, failure)
+        assert queue.let_go(session, [(claim, failure)])
     gridyard(["pause", "1"], monkeypatch)
     capfd.readouterr()
     assert gridyard(["retry", "1"], monkeypatch) == 2
@@ -273,7 +273,7 @@ def test_the_end_of_a_run_counts_the_failed_jobs_and_hints_at_the_first(
     with yard.database.writing() as session:
         for claim in queue.claim(session, "cpu", "worker", 20, limit=8)[1:]:
             failure = Failure(job=claim.job, reason=FailureReason.DIVERGED, error="val_loss was nan")
-            assert queue.fail(session, claim, failure)
+            assert queue.let_go(session, [(claim, failure)])
     capfd.readouterr()
     here.print_end(yard.sweep(1))
     yard.database.close()

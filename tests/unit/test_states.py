@@ -2,11 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 from sqlalchemy import CheckConstraint
 
 from db.models import Job, Sweep
 from jobs.states import FINAL, MOVES, FailureReason, JobState, SweepState
+from scheduler.sweep_keys import Reason
 
 ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
@@ -45,3 +47,7 @@ def test_the_database_knows_the_same_states_and_reasons() -> None:
     assert constraint(Job, "final") == set(FINAL)
     assert constraint(Job, "reason") == set(FailureReason)
     assert constraint(Sweep, "state") == set(SweepState)
+
+
+def test_a_sweep_file_may_name_every_reason() -> None:
+    assert set(get_args(Reason)) == set(FailureReason)
