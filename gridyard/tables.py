@@ -90,11 +90,10 @@ def write_csv(rows: Rows, file: IO[str], *, by: str = "job") -> None:
 
     Without rows there is the header of the columns that every leaderboard by "job" or "cell" has.
     """
-    records = flat(rows)
+    records = [{printable(name): _plain(value) for name, value in record.items()} for record in flat(rows)]
     writer = csv.DictWriter(file, records[0].keys() if records else ALWAYS[by], lineterminator="\n")
     writer.writeheader()
-    for record in records:
-        writer.writerow({name: _plain(value) for name, value in record.items()})
+    writer.writerows(records)
 
 
 def _plain(value: Any) -> Any:

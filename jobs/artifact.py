@@ -58,7 +58,7 @@ def load(content: bytes) -> Model:
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointDamaged(f"the model does not say what it is: {type(error).__name__}: {error}") from error
     try:
-        _refuse_other_shapes(module, params, signature, tensors)
+        _refuse_other_shapes(facts["task"], module, params, signature, tensors)
         with drawn_from(0, Purpose.INIT):  # weights drawn here are overwritten below
             model = module.model(params, signature)
     except GridyardError:
@@ -68,7 +68,9 @@ def load(content: bytes) -> Model:
     return filled(model, tensors, facts["task"])
 
 
-def _refuse_other_shapes(module: TaskModule, params: Params, signature: Signature, tensors: dict[str, Tensor]) -> None:
+def _refuse_other_shapes(
+    task: str, module: TaskModule, params: Params, signature: Signature, tensors: dict[str, Tensor]
+) -> None:
     """A small file may describe a network that fills the memory; without memory it is built first.
 
     Raises:
@@ -79,9 +81,9 @@ def _refuse_other_shapes(module: TaskModule, params: Params, signature: Signatur
             outline = module.model(params, signature).state_dict()
     except Exception:  # a task of the user's own may look at values, which are not there
         return
-    wrong = [name for name, tensor in outline.items() if name in tensors and tensors[name].shape != tensor.shape]
-    if wrong:
-        raise CheckpointDamaged(f"the model's facts and its tensors differ: {', '.join(wrong[:3])}")
+    described, held = ({name: tensor.shape for name, tensor in one.items()} for one in (outline, tensors))
+    if wrong := [name for name in described | held if described.get(name) != held.get(name)]:
+        raise CheckpointDamaged(f"the model does not fit task {task!r} of this version: {', '.join(wrong[:3])}")
 
 
 def filled(model: Model, tensors: dict[str, Tensor], task: str) -> Model:

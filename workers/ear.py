@@ -11,6 +11,7 @@ import uuid
 import warnings
 from typing import Any
 
+from billiard.common import restart_state
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer
 from kombu import compression
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 BREAKS = 3  # so many broken connections by messages …
 BREAKS_SECONDS = 60.0  # … in this time, and the queue is emptied: what is put back breaks the next connection, too
+REST_SECONDS = 1.0  # after that: whoever writes such messages again and again must not keep a core busy
 SAID_SECONDS = 60.0  # between two lines about messages that are no bells: they could fill a disk
 
 
@@ -42,6 +44,7 @@ class Ear(Consumer):  # type: ignore[misc]
         warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
         self.connection_errors: tuple[type[Exception], ...] = (*self.conninfo.connection_errors, Garbled)
         self._inner_loop, self.loop = self.loop, self._loop
+        self._restart_state = restart_state(maxR=1_000, maxT=1.0)  # it would pause with a traceback; `_empty` pauses
         self._breaks = Tally(BREAKS, BREAKS_SECONDS)
         self._dropped, self._said = 0, float("-inf")
 
@@ -64,6 +67,7 @@ class Ear(Consumer):  # type: ignore[misc]
         super().on_connection_error_after_connected(exc)
         if isinstance(exc, Garbled) and self._breaks.full():
             self._empty()
+            time.sleep(REST_SECONDS)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """kombu could not unpack it: compressed, for one."""

@@ -191,7 +191,7 @@ def task(described: dict[str, Any]) -> str:
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in pairs)
+    width = max((len(name) for name, _ in pairs), default=0)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 
@@ -61,8 +62,11 @@ def test_bells_ring_and_a_poisoned_queue_is_emptied_under_the_acl(yard: Yard, se
         assert {job["state"] for job in yard.wait_for_end(second)} == {JobState.SUCCEEDED}
     assert set(refused(server)) <= {"client", "client|setinfo"}, "redis-py tells its name where it may"
     assert worker.poll() is None
+    trainer = yard.trainer_of(worker)
     for secret in (PASSWORD, QUOTED):
         assert secret not in yard.log.read_text()
+        assert not [one for one in psutil.Process(worker.pid).cmdline() + trainer.cmdline() if secret in one]
+        assert secret not in str(trainer.environ()), "a trainer needs no way to the broker"
 
 
 @pytest.mark.parametrize(
