@@ -31,6 +31,7 @@ def make(settings: Settings, queue: str | None = None) -> Celery:
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,  # a worker may start before its broker
         broker_connection_max_retries=None,  # for ever; the default gives up after 100
+        broker_channel_error_retry=True,  # what the broker refuses, such as a queue that is no list, ends no worker
         broker_connection_timeout=5,  # seconds
         worker_cancel_long_running_tasks_on_connection_loss=False,  # Celery 6 flips it: a blink would kill trainings
         task_publish_retry=False,  # a bell may be lost; a submission must not hang on the broker

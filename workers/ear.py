@@ -56,16 +56,22 @@ class Ear(Consumer):  # type: ignore[misc]
         """
         try:
             self._inner_loop(*args)
-        except (*self.connection_errors, *self.channel_errors):
-            raise
         except Exception as error:  # whatever a parser makes of what it is given; shutdowns are no Exception
+            if self._is_lost(error):
+                raise
             told = f"{type(error).__name__}: {error}"
             raise Garbled(f"a message could not be taken apart: {told[:200]!r}") from None
+
+    def _is_lost(self, error: Exception) -> bool:
+        """Whether it is the connection's own. kombu counts a KeyError among these: of a socket, which is a number; of a
+        message it is the name of what is not there."""
+        named = isinstance(error, KeyError) and isinstance(error.args[0], str)
+        return isinstance(error, self.connection_errors) and not named
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Close the connection, on which kombu puts back what was not acknowledged; then empty a queue that harms."""
         super().on_connection_error_after_connected(exc)
-        if isinstance(exc, Garbled) and self._breaks.full():
+        if isinstance(exc, (Garbled, *self.channel_errors)) and self._breaks.full():
             self._empty()
             time.sleep(REST_SECONDS)
 

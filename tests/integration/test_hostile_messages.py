@@ -91,15 +91,17 @@ def test_a_queue_that_breaks_connection_after_connection_is_emptied_and_jobs_are
     sweep = yard.submit(**SHORT)
     assert {job["state"] for job in yard.wait_for_end(sweep)} == {JobState.SUCCEEDED}
     assert is_done_by_bells(yard)
+    broker.delete(hostile.KEY)
+    broker.sadd(hostile.KEY, "no list")  # the ACL cannot forbid it
+    assert is_done_by_bells(yard)
     assert worker.poll() is None
 
 
 def test_what_trains_goes_on_while_messages_break_the_connection(yard: Yard, broker: redis.Redis) -> None:
-    undisturbed = yard.submit()
-    sweep = yard.submit()
+    undisturbed, sweep = yard.submit(epochs=300), yard.submit(epochs=300)
     yard.start_worker()
     yard.wait_for_end(undisturbed)
-    job = yard.wait_for_epoch(sweep, 50)
+    job = yard.wait_for_epoch(sweep, 20)
     broker.lpush(hostile.KEY, *[b"no json"] * 10)
     yard.wait_until("it is noticed", lambda: "was emptied" in yard.log.read_text())
     yard.wait_for_end(sweep)

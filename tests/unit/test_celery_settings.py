@@ -30,6 +30,7 @@ def test_settings_of_celery(broker: str) -> None:
     assert conf.worker_disable_prefetch == broker.startswith("redis")
     assert conf.broker_connection_retry_on_startup
     assert conf.broker_connection_max_retries is None, "for ever"
+    assert conf.broker_channel_error_retry
     assert conf.worker_consumer == "workers.ear:Ear"
     assert [queue.name for queue in conf.task_queues] == ["cpu"]
 
