@@ -170,7 +170,7 @@ def _create_engine(url: str) -> Engine:
     allowed = "allowed are sqlite:///FILE and postgresql://USER:PASSWORD@HOST/NAME"
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: of a port that is no number
         raise InputError(f"GRIDYARD_DB is not a database URL; {allowed}") from None
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
@@ -215,7 +215,7 @@ def missing_file(url: str) -> str | None:
     """The path of the SQLite file that this URL names, when it is not there; else None. Makes nothing."""
     try:
         parsed = make_url(url)
-    except ArgumentError:  # for `Database` to tell
+    except (ArgumentError, ValueError):  # for `Database` to tell
         return None
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None

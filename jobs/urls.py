@@ -38,8 +38,10 @@ def conceal(url: str) -> None:
 def _secrets(url: str) -> set[str]:
     """Its passwords, as they are written and as they are meant."""
     _, _, rest = url.partition("://")
-    before, at, _ = rest.rpartition("@")
-    found = {before.partition(":")[2]} if at else set()
+    before, at, place = rest.rpartition("@")
+    user, _, password = before.partition(":")
+    # One that is also the user's or the database's name stands in many a text, and hiding it there would tell it.
+    found = {password} if at and password not in (user, *re.split("[/?#:]", place)) else set()
     try:
         query = parse_qsl(urlsplit(url).query)
     except ValueError:  # no URL

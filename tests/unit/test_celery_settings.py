@@ -1,6 +1,9 @@
 """Celery as it is meant to be used here: each setting that keeps the yard safe or whole is as it should be."""
 
+import contextlib
+import socket
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +43,14 @@ def test_options_of_redis() -> None:
     assert options["global_keyprefix"] == "gridyard:"
     assert options["ack_emulation"] is False, "no scripts in Lua"
     assert options["socket_keepalive"] is True
-    assert {name: options[name] for name in ("socket_timeout", "socket_connect_timeout", "health_check_interval")} == {
-        "socket_timeout": 30,
-        "socket_connect_timeout": 5,
-        "health_check_interval": 25,
-    }
+    assert options["health_check_interval"] > 0, "a half-open connection is noticed"
+    assert 0 < options["socket_connect_timeout"] <= options["socket_timeout"], "nobody waits for ever"
 
 
 def test_a_worker_knows_one_message_besides_those_that_celery_brings() -> None:
     app = celery_app.make(Settings(broker=REDIS), "cpu")
-    assert not [name for name in app.tasks if not name.startswith("celery.")], "and of these none passes the ear"
+    own = {name for name in app.tasks if not name.startswith("celery.")}  # and of Celery's none passes the ear
+    assert own <= {celery_app.WAKE}
 
 
 FILES = "ssl_ca_certs=/etc/ca.pem&ssl_certfile=/etc/me.pem&ssl_keyfile=/etc/me.key"
@@ -81,16 +82,15 @@ def test_options_of_tls_reach_psycopg() -> None:
 def test_a_server_without_tls_is_refused_where_tls_was_asked_for(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    import socket
-    import threading
-
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(1000)
-                connection.sendall(b"+PONG\r\n")
+            with contextlib.suppress(OSError):  # the end of the test
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(1000)
+                        connection.sendall(b"+PONG\r\n")
 
         threading.Thread(target=answer, daemon=True).start()
         url = f"rediss://gridyard:pw1234@127.0.0.1:{server.getsockname()[1]}/0"
