@@ -7,6 +7,7 @@ Prints what was found, and the story of the jobs concerned where a promise was n
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tests.chaos.sweeps import Size
 
 TIMES = Times()
 PACE = Pace(pause=2.5, lease=TIMES.lease, broker_away=20.0, database_away=30.0, bells=10.0)
+WORKERS = 4
 SIZE = Size(alone=10, packed=12, epochs=600)  # 100 jobs alone and 240 in packs
 YARDS = {"servers": (True,), "embedded": (False,), "both": (True, False)}
 SHOWN = 30  # complaints
@@ -31,15 +33,24 @@ SHOWN = 30  # complaints
 
 def main() -> int:
     given = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order: nothing that was started is left behind
     print(f"seed {given.seed}", flush=True)
     size = Size(alone=given.alone, packed=given.packed, epochs=given.epochs)
     code = 0
     with tempfile.TemporaryDirectory(prefix="chaos") as folder, _bar() as told:
         home = Path(folder)
         kept = Path(given.keep) if given.keep else home
-        wanted = undisturbed(_made(home / "undisturbed"), size, TIMES, told)
+        wanted = undisturbed(_made(home / "undisturbed"), size, TIMES, WORKERS, told)
         for servers in YARDS[given.yard]:
-            order = Order(seed=given.seed, faults=given.faults, size=size, pace=PACE, times=TIMES, servers=servers)
+            order = Order(
+                seed=given.seed,
+                faults=given.faults,
+                size=size,
+                pace=PACE,
+                times=TIMES,
+                workers=WORKERS,
+                servers=servers,
+            )
             name = "servers" if servers else "embedded"
             verdict = disturbed(_made(kept / name), order, wanted, told)
             print("\n".join(report.lines(order, verdict)), flush=True)

@@ -33,6 +33,7 @@ class Order:
     size: Size
     pace: Pace
     times: Times
+    workers: int
     servers: bool  # PostgreSQL and Redis; else SQLite without a broker
 
     def mix(self) -> Mapping[Fault, int]:
@@ -49,9 +50,9 @@ class Verdict:
     stories: list[str]
 
 
-def undisturbed(home: Path, size: Size, times: Times, told: Told) -> Outcome:
+def undisturbed(home: Path, size: Size, times: Times, workers: int, told: Told) -> Outcome:
     """What the sweeps come to when nobody disturbs them, on SQLite."""
-    scene = Scene(home, times, servers=False)
+    scene = Scene(home, times, workers=workers, servers=False)
     try:
         for spec in size.specs():
             assert scene.submit(spec)
@@ -75,7 +76,7 @@ def _outcome(scene: Scene, sweep: int) -> Outcome:
 
 def disturbed(home: Path, order: Order, wanted: Outcome, told: Told) -> Verdict:
     """Run the sweeps while a hand disturbs the yard, and judge what came of it."""
-    scene = Scene(home, order.times, servers=order.servers)
+    scene = Scene(home, order.times, workers=order.workers, servers=order.servers)
     checkpoints = Checkpoints(scene.store)
     hand = Hand(scene.crew, scene.broker, scene.postgres)
     complaints: list[Complaint] = []
@@ -107,18 +108,17 @@ def _wait_for_the_first_claim(scene: Scene) -> None:
 class _Feeder:
     """Keeps work there while the hand is at it: on a fast machine the sweeps are submitted once more."""
 
-    LEAST = 40  # jobs left
+    PART = 6  # so small a part of the jobs is left when more are submitted
 
     def __init__(self, scene: Scene, specs: Sequence[dict[str, Any]]) -> None:
         self._scene, self._specs, self._next = scene, specs, 0
+        self._least = (scene.left() or 0) // self.PART
         self.left: int | None = None
-        self.more = 0
 
     def look(self) -> None:
         self.left = self._scene.left()
-        if self.left is not None and self.left < self.LEAST and self._scene.submit(self._specs[self._next]):
+        if self.left is not None and self.left < self._least and self._scene.submit(self._specs[self._next]):
             self._next = (self._next + 1) % len(self._specs)
-            self.more += 1
 
 
 def _end(scene: Scene, told: Told) -> Iterator[Complaint]:

@@ -1,4 +1,4 @@
-"""A yard to be disturbed: its database, broker and store, and a crew of four workers and a scheduler."""
+"""A yard to be disturbed: its database, broker and store, and a crew of workers and a scheduler."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,6 @@ from tests.chaos.hand import SCHEDULER, WORKER
 from tests.chaos.servers import Broker, Postgres
 from tests.chaos.sweeps import gridyard_command, submit
 
-WORKERS = 4
 STUCK_SECONDS = 420.0  # longer than the longest wait between two tries of a job
 
 
@@ -36,7 +35,7 @@ class Stuck(AssertionError):
 class Scene:
     """SQLite without a broker, or PostgreSQL and Redis."""
 
-    def __init__(self, home: Path, times: Times, *, servers: bool) -> None:
+    def __init__(self, home: Path, times: Times, *, workers: int, servers: bool) -> None:
         self.home, self.times = home, times
         self.broker = Broker() if servers else None
         self.postgres = Postgres() if servers else None
@@ -62,7 +61,7 @@ class Scene:
         self.records = Records(self.url)
         self.records.watch()
         self.crew = Crew(self.logs, self.environment)
-        for number in range(1, WORKERS + 1):
+        for number in range(1, workers + 1):
             # Half of them keep every model in the store, the others the small ones in the database.
             small = {"small_model_bytes": 0} if number % 2 else {}
             self.crew.add(f"{WORKER}{number}", "worker", "--slots", "1", **small)

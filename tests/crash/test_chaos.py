@@ -16,16 +16,17 @@ from tests.chaos.scene import Times
 from tests.chaos.sweeps import Size
 
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
-SIZE = Size(alone=3, packed=2, epochs=300)
+WORKERS = 3
+SIZE = Size(alone=1, packed=1, epochs=300)
 TIMES = Times(lease=3.0)
 PACE = Pace(pause=0.9, lease=TIMES.lease, broker_away=3.0, database_away=5.0, bells=3.0)
-FAULTS = {"servers": 30, "embedded": 24}
+FAULTS = {"servers": 20, "embedded": 14}
 
 
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """What the sweeps come to when nothing disturbs them."""
-    return undisturbed(tmp_path_factory.mktemp("undisturbed"), SIZE, TIMES, _quiet)
+    return undisturbed(tmp_path_factory.mktemp("undisturbed"), SIZE, TIMES, WORKERS, _quiet)
 
 
 def _quiet(what: str, done: int, total: int) -> None:
@@ -36,7 +37,8 @@ def _quiet(what: str, done: int, total: int) -> None:
 def test_a_disturbed_sweep_comes_to_the_same_with_one_result_for_each_job(
     yard: str, wanted: Outcome, tmp_path: Path
 ) -> None:
-    order = Order(seed=SEED, faults=FAULTS[yard], size=SIZE, pace=PACE, times=TIMES, servers=yard == "servers")
+    servers = yard == "servers"
+    order = Order(seed=SEED, faults=FAULTS[yard], size=SIZE, pace=PACE, times=TIMES, workers=WORKERS, servers=servers)
     verdict = disturbed(tmp_path, order, wanted, _quiet)
     print("\n".join([*report.lines(order, verdict), *verdict.stories]))
     assert [complaint.text for complaint in verdict.complaints] == [], f"seed {SEED}"
