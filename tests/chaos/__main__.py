@@ -24,7 +24,7 @@ from tests.chaos.scene import Times
 from tests.chaos.sweeps import Size
 
 TIMES = Times()
-PACE = Pace(pause=2.5, lease=TIMES.lease, broker_away=20.0, database_away=30.0, bells=10.0)
+PACE = Pace(pause=2.5, lease=TIMES.lease, broker_away=20.0, database_away=30.0, bells=10.0, patience=30.0)
 WORKERS = 4
 SIZE = Size(alone=10, packed=12, epochs=600)  # 100 jobs alone and 240 in packs
 YARDS = {"servers": (True,), "embedded": (False,), "both": (True, False)}

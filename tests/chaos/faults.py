@@ -30,6 +30,8 @@ BROKER = frozenset({Fault.FLUSH_BROKER, Fault.STOP_BROKER})
 DATABASE = frozenset({Fault.RESTART_DATABASE, Fault.CRASH_DATABASE, Fault.STOP_DATABASE})
 BELLS = frozenset({Fault.DOUBLE_BELLS, Fault.DROP_BELLS})
 FREEZES = frozenset({Fault.FREEZE_WORKER, Fault.FREEZE_SUPERVISOR})
+# After these, no job goes on in the attempt that it was in.
+DEATHS = frozenset({Fault.KILL_WORKER, Fault.KILL_TRAINER, Fault.KILL_ALL, Fault.TERM_WORKER})
 SERVERS = BROKER | DATABASE | BELLS
 SETTLES = 1.0  # seconds between two faults of one server
 
@@ -61,6 +63,7 @@ class Pace:
     broker_away: float
     database_away: float
     bells: float  # so long they are doubled or dropped
+    patience: float  # so long the hand waits at most until there is somebody at work to disturb
 
 
 @dataclass(frozen=True, kw_only=True)

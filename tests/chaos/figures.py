@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.audit import Records
-from tests.chaos.faults import FREEZES, Fault
+from tests.chaos.faults import DEATHS, Fault
 from tests.chaos.hand import Done
-from tests.chaos.timeline import Timeline
+from tests.chaos.timeline import SUCCEEDED, Held, Timeline
 from tests.chaos.verdict import starts
+
+LAST_WORDS = 0.2  # seconds: what was on its way to the database when the fault came
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +109,19 @@ def _delays(timeline: Timeline, records: Records, faults: Sequence[Done]) -> lis
     found: list[float] = []
     for fault in faults:
         there = frozenset(name for pid in fault.pids for name in workers.get(pid, ())) if fault.pids else None
-        for held in timeline.running(fault.at, there):
-            # A frozen worker's last words may still be on their way to the database.
-            settled = fault.at + (0.2 if fault.fault in FREEZES else 0.0)
-            got_on = timeline.next_progress(held.job, settled)
-            if got_on is not None:
-                found.append(got_on - fault.at)
+        found += [
+            got_on - fault.at
+            for held in timeline.running(fault.at, there)
+            if (got_on := _got_on(timeline, fault, held)) is not None
+        ]
     return found
+
+
+def _got_on(timeline: Timeline, fault: Done, held: Held) -> float | None:
+    """When a job got on after a fault; None: it was done in time, or never got on."""
+    if fault.fault in DEATHS:
+        return None if held.became == SUCCEEDED else timeline.next_progress(held.job, fault.at, beyond=held.attempt)
+    return timeline.next_progress(held.job, fault.at + LAST_WORDS)
 
 
 def table(figures: Figures) -> list[str]:

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -16,6 +16,7 @@ from tests.chaos.servers import Broker, Postgres
 
 SCHEDULER = "scheduler"
 WORKER = "worker-"  # and its number
+LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,20 +40,25 @@ class Hand:
         self._crew, self._broker, self._database = crew, broker, database
         self._lasting: list[threading.Thread] = []
 
-    def work(self, plan: Sequence[Planned], told: Callable[[int], None], meanwhile: Callable[[], None]) -> None:
-        """Carry the plan out.
+    def work(self, plan: Sequence[Planned], patience: float, at_work: Callable[[], bool]) -> Iterator[int]:
+        """Carry the plan out; yields the number of faults that are done.
 
         Args:
-            told: is told how many faults are done.
-            meanwhile: called again and again between two faults.
+            patience: the seconds that a fault waits at most until there is somebody to disturb: on a busy machine
+                workers that were killed take long to start.
+            at_work: whether there is; called again and again.
         """
         begun = time.monotonic()
         for number, planned in enumerate(plan, 1):
-            while (left := begun + planned.at - time.monotonic()) > 0:
-                meanwhile()
-                time.sleep(min(left, 0.5))
+            while time.monotonic() < begun + planned.at:
+                at_work()
+                time.sleep(LOOK_SECONDS)
+            since = time.monotonic()
+            while not at_work() and time.monotonic() < since + patience:
+                time.sleep(LOOK_SECONDS)
+            begun += time.monotonic() - since  # all others are as much later
             self._do(planned)
-            told(number)
+            yield number
         for thread in self._lasting:
             thread.join()
 

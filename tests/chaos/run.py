@@ -1,6 +1,5 @@
 """One disturbed run, from an empty yard to a verdict."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -84,13 +83,10 @@ def disturbed(home: Path, order: Order, wanted: Outcome, told: Told) -> Verdict:
         for spec in order.size.specs():
             assert scene.submit(spec)
         scene.crew.start()
-        _wait_for_the_first_claim(scene)
-        feeder = _Feeder(scene, order.size.specs())
-        hand.work(
-            plan(order.seed, order.faults, order.pace, order.mix()),
-            lambda number: told(f"faults; {feeder.left} jobs left", number, order.faults),
-            feeder.look,
-        )
+        feeder = _Feeder(scene, order.size.specs(), enough=order.workers // 2)
+        faults = plan(order.seed, order.faults, order.pace, order.mix())
+        for number in hand.work(faults, order.pace.patience, feeder.look):
+            told(f"faults; {feeder.left} jobs left", number, order.faults)
         complaints += _end(scene, told)
         complaints += [Complaint(text=text) for text in scene.crew.close(order.times.grace)]
         checkpoints.close()
@@ -100,25 +96,27 @@ def disturbed(home: Path, order: Order, wanted: Outcome, told: Told) -> Verdict:
         scene.close()
 
 
-def _wait_for_the_first_claim(scene: Scene) -> None:
-    while not scene.records.rows("SELECT 1 FROM chaos_jobs WHERE state = 'running' LIMIT 1"):
-        time.sleep(0.1)
-
-
 class _Feeder:
     """Keeps work there while the hand is at it: on a fast machine the sweeps are submitted once more."""
 
     PART = 6  # so small a part of the jobs is left when more are submitted
 
-    def __init__(self, scene: Scene, specs: Sequence[dict[str, Any]]) -> None:
-        self._scene, self._specs, self._next = scene, specs, 0
+    def __init__(self, scene: Scene, specs: Sequence[dict[str, Any]], enough: int) -> None:
+        """
+        Args:
+            enough: workers that hold a job, for the next fault to make sense.
+        """
+        self._scene, self._specs, self._next, self._enough = scene, specs, 0, enough
         self._least = (scene.left() or 0) // self.PART
         self.left: int | None = None
 
-    def look(self) -> None:
+    def look(self) -> bool:
+        """Submit more if few are left; whether there is somebody to disturb, as far as the database tells."""
         self.left = self._scene.left()
         if self.left is not None and self.left < self._least and self._scene.submit(self._specs[self._next]):
             self._next = (self._next + 1) % len(self._specs)
+        busy = self._scene.workers_with_jobs()
+        return busy is None or busy >= self._enough
 
 
 def _end(scene: Scene, told: Told) -> Iterator[Complaint]:

@@ -79,6 +79,14 @@ class Scene:
         except OperationalError:
             return None
 
+    def workers_with_jobs(self) -> int | None:
+        """How many hold a job by the table; None while the database is away."""
+        query = "SELECT count(DISTINCT worker) AS number FROM jobs WHERE state = 'running'"
+        try:
+            return int(self.records.rows(query)[0]["number"])
+        except OperationalError:
+            return None
+
     def wait_for_end(self, told: Callable[[int, int], None]) -> None:
         """Return when every job is final and every sweep finished.
 

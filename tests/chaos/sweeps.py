@@ -23,6 +23,7 @@ COMMON: dict[str, Any] = {
 RATES = [0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05]
 ALONE = {"name": "chaos, each alone", "pack": "off", **COMMON}
 PACKED = {"name": "chaos, in packs", "pack": 8, **COMMON}
+PARTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +35,21 @@ class Size:
     epochs: int
 
     def specs(self) -> list[dict[str, Any]]:
-        alone = {"grid": {"lr": RATES, "dropout": [0.2]}, "seeds": self.alone}
-        packed = {"grid": {"lr": RATES, "dropout": [0.1], "hidden": [[16, 8], [24, 12]]}, "seeds": self.packed}
-        return [{**ALONE, **alone, "epochs": self.epochs}, {**PACKED, **packed, "epochs": self.epochs}]
+        """Sweeps in turns, so that the hand meets both kinds all the time."""
+        hidden = [[16, 8], [24, 12]]
+        return [
+            {**spec, "name": f"{spec['name']} {part}", "seeds": seeds, "epochs": self.epochs}
+            for part in range(PARTS)
+            for spec, seeds in (
+                ({**ALONE, "grid": {"lr": RATES, "dropout": [0.2]}}, _seeds(self.alone, part)),
+                ({**PACKED, "grid": {"lr": RATES, "dropout": [0.1], "hidden": hidden}}, _seeds(self.packed, part)),
+            )
+            if seeds
+        ]
+
+
+def _seeds(count: int, part: int) -> list[int]:
+    return list(range(part, count, PARTS))
 
 
 def submit(spec: Mapping[str, Any], folder: Path, environment: Mapping[str, str]) -> int | None:

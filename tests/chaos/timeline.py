@@ -1,6 +1,5 @@
 """What the record tells of each job, one after the other: who held it when, and when it got on."""
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ class Timeline:
         for change in changes:
             self.by_job[change.job].append(change)
         self.held = [held for job in self.by_job for held in self._holdings(job)]
-        self._progress = {job: [c.at for c in found if _gets_on(c)] for job, found in self.by_job.items()}
+        self._progress = {job: [c for c in found if _gets_on(c)] for job, found in self.by_job.items()}
 
     def _holdings(self, job: int) -> Iterable[Held]:
         claimed: Change | None = None
@@ -54,11 +53,10 @@ class Timeline:
             if workers is None or held.worker in workers
         ]
 
-    def next_progress(self, job: int, after: float) -> float | None:
-        """When the job next reported an epoch or ended."""
-        times = self._progress[job]
-        place = bisect_right(times, after)
-        return times[place] if place < len(times) else None
+    def next_progress(self, job: int, after: float, beyond: int = 0) -> float | None:
+        """When the job next reported an epoch or ended, in an attempt beyond this one."""
+        later = (change.at for change in self._progress[job] if change.at > after and change.attempt > beyond)
+        return next(later, None)
 
 
 def _gets_on(change: Change) -> bool:

@@ -19,7 +19,7 @@ SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 WORKERS = 3
 SIZE = Size(alone=1, packed=1, epochs=300)
 TIMES = Times(lease=3.0)
-PACE = Pace(pause=0.9, lease=TIMES.lease, broker_away=3.0, database_away=5.0, bells=3.0)
+PACE = Pace(pause=0.9, lease=TIMES.lease, broker_away=3.0, database_away=5.0, bells=3.0, patience=8.0)
 FAULTS = {"servers": 20, "embedded": 14}
 
 

@@ -8,7 +8,7 @@ from tests.chaos.faults import BELLS, BROKER, DATABASE, MIX, Fault, Pace, plan
 from tests.chaos.sweeps import Came
 from tests.chaos.timeline import Timeline
 
-PACE = Pace(pause=2.5, lease=4.0, broker_away=20.0, database_away=30.0, bells=10.0)
+PACE = Pace(pause=2.5, lease=4.0, broker_away=20.0, database_away=30.0, bells=10.0, patience=0.0)
 CAME = Came(state="succeeded", score=0.5, metrics={}, best_epoch=3, epochs=4, model="ab", history=[{"epoch": 1}])
 CELL = ("sweep", 0, 7)
 CLAIM = Change(
