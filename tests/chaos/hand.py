@@ -40,23 +40,24 @@ class Hand:
         self._crew, self._broker, self._database = crew, broker, database
         self._lasting: list[threading.Thread] = []
 
-    def work(self, plan: Sequence[Planned], patience: float, at_work: Callable[[], bool]) -> Iterator[int]:
+    def work(self, plan: Sequence[Planned], patience: float, got_on: Callable[[float], bool]) -> Iterator[int]:
         """Carry the plan out; yields the number of faults that are done.
 
         Args:
             patience: the seconds that a fault waits at most until there is somebody to disturb: on a busy machine
                 workers that were killed take long to start.
-            at_work: whether there is; called again and again.
+            got_on: whether any job has got on since this time; called again and again.
         """
-        begun = time.monotonic()
+        begun, last = time.monotonic(), time.time()
         for number, planned in enumerate(plan, 1):
             while time.monotonic() < begun + planned.at:
-                at_work()
+                got_on(last)
                 time.sleep(LOOK_SECONDS)
             since = time.monotonic()
-            while not at_work() and time.monotonic() < since + patience:
+            while not got_on(last) and time.monotonic() < since + patience:
                 time.sleep(LOOK_SECONDS)
             begun += time.monotonic() - since  # all others are as much later
+            last = time.time()
             self._do(planned)
             yield number
         for thread in self._lasting:

@@ -83,7 +83,7 @@ def disturbed(home: Path, order: Order, wanted: Outcome, told: Told) -> Verdict:
         for spec in order.size.specs():
             assert scene.submit(spec)
         scene.crew.start()
-        feeder = _Feeder(scene, order.size.specs(), enough=order.workers // 2)
+        feeder = _Feeder(scene, order.size.specs())
         faults = plan(order.seed, order.faults, order.pace, order.mix())
         for number in hand.work(faults, order.pace.patience, feeder.look):
             told(f"faults; {feeder.left} jobs left", number, order.faults)
@@ -101,22 +101,17 @@ class _Feeder:
 
     PART = 6  # so small a part of the jobs is left when more are submitted
 
-    def __init__(self, scene: Scene, specs: Sequence[dict[str, Any]], enough: int) -> None:
-        """
-        Args:
-            enough: workers that hold a job, for the next fault to make sense.
-        """
-        self._scene, self._specs, self._next, self._enough = scene, specs, 0, enough
+    def __init__(self, scene: Scene, specs: Sequence[dict[str, Any]]) -> None:
+        self._scene, self._specs, self._next = scene, specs, 0
         self._least = (scene.left() or 0) // self.PART
         self.left: int | None = None
 
-    def look(self) -> bool:
-        """Submit more if few are left; whether there is somebody to disturb, as far as the database tells."""
+    def look(self, since: float) -> bool:
+        """Submit more if few are left; whether any job has got on since then."""
         self.left = self._scene.left()
         if self.left is not None and self.left < self._least and self._scene.submit(self._specs[self._next]):
             self._next = (self._next + 1) % len(self._specs)
-        busy = self._scene.workers_with_jobs()
-        return busy is None or busy >= self._enough
+        return self._scene.got_on(since)
 
 
 def _end(scene: Scene, told: Told) -> Iterator[Complaint]:

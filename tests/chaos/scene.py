@@ -79,13 +79,13 @@ class Scene:
         except OperationalError:
             return None
 
-    def workers_with_jobs(self) -> int | None:
-        """How many hold a job by the table; None while the database is away."""
-        query = "SELECT count(DISTINCT worker) AS number FROM jobs WHERE state = 'running'"
+    def got_on(self, since: float) -> bool:
+        """Whether any job has reported an epoch or ended since then; also where the database is away."""
+        query = "SELECT 1 FROM chaos_jobs WHERE at > :since AND old_state = 'running' AND epoch > 0 LIMIT 1"
         try:
-            return int(self.records.rows(query)[0]["number"])
+            return bool(self.records.rows(query, since=since))
         except OperationalError:
-            return None
+            return True
 
     def wait_for_end(self, told: Callable[[int, int], None]) -> None:
         """Return when every job is final and every sweep finished.
