@@ -17,6 +17,7 @@ import psutil
 AGAIN_SECONDS = 0.5  # between an end and the next start
 TEND_SECONDS = 0.1
 LEFT_SECONDS = 10.0  # what a process started must be gone so long after it
+STOPPED = (0, -signal.SIGTERM)  # exit codes after SIGTERM; the latter of one that had only just begun to start
 MARK = "CHAOS_YARD"  # in the environment of all that belongs to a crew
 
 
@@ -48,7 +49,11 @@ class Member:
             if time.monotonic() >= self._start_at:
                 self._start()
             return None
-        code = self._process.poll()
+        return self.reap()
+
+    def reap(self) -> End | None:
+        """How it ended, if it has."""
+        code = self._process.poll() if self._process is not None else None
         if code is None:
             return None
         end = End(who=self.name, at=time.time(), code=code, asked=self.asked)
@@ -145,10 +150,10 @@ class Crew:
         for member in self.members.values():
             while member.runs and time.monotonic() < deadline:
                 time.sleep(TEND_SECONDS)
-            end = None if member.runs else member.tend()
+            end = member.reap()
             if member.runs:
                 trouble.append(f"{member.name} did not stop within {grace:g} s of SIGTERM")
-            elif end is not None and end.code != 0:
+            elif end is not None and end.code not in STOPPED:
                 trouble.append(f"{member.name} was told to stop, and ended with exit code {end.code}")
         left = self._left(LEFT_SECONDS if not trouble else 0.0)
         trouble += [f"left behind: process {process.pid}, {_told(process)}" for process in left]
@@ -156,6 +161,8 @@ class Crew:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(left, timeout=10)
+        for member in self.members.values():
+            member.reap()
         return trouble
 
     def _left(self, patience: float) -> list[psutil.Process]:

@@ -9,7 +9,7 @@ from typing import Any
 from tests.chaos import figures, story, sweeps, verdict
 from tests.chaos.bells import Bells
 from tests.chaos.checkpoints import Checkpoints
-from tests.chaos.crew import End
+from tests.chaos.crew import STOPPED, End
 from tests.chaos.faults import DATABASE, MIX, SERVERS, Fault, Pace, plan
 from tests.chaos.figures import Figures
 from tests.chaos.hand import SCHEDULER, Done, Hand
@@ -171,7 +171,7 @@ def _of_ends(ends: Sequence[End], done: Sequence[Done], order: Order) -> Iterato
             continue
         if end.asked is None:
             yield Complaint(text=f"{end.who} ended by itself, exit code {end.code}")
-        elif end.code != 0:
+        elif end.code not in STOPPED:
             yield Complaint(text=f"{end.who} was told to stop, and ended with exit code {end.code}")
         elif end.at - end.asked > longest:
             yield Complaint(text=f"{end.who} was told to stop, and took {end.at - end.asked:.1f} s")
@@ -184,7 +184,7 @@ def _notes(scene: Scene, hand: Hand, timeline: Timeline) -> dict[str, Any]:
         "sweeps": len(_sweeps(scene)),
         "starts of workers": sum(m.starts for name, m in scene.crew.members.items() if name != SCHEDULER),
         "seconds from SIGTERM to the end, worst": round(max(stops, default=0.0), 1),
-        "ends by itself": sum(end.code not in (-9, 0) for end in scene.crew.ends),
+        "ends by itself": sum(end.asked is None and end.code != -9 for end in scene.crew.ends),
         "jobs set aside and retried by hand": set_aside,
         "faults that met nobody": len(hand.missed),
     }
