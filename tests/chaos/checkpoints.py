@@ -53,7 +53,7 @@ class Checkpoints:
         self._times[path] = written
         try:
             epoch = epochs_in(path)
-        except (ValueError, KeyError, struct.error) as error:
+        except (ValueError, AssertionError, struct.error) as error:
             self.damaged.append(f"{path.relative_to(self._store)} is not whole: {error}")
             return
         job, attempt = int(path.parts[-3]), int(path.parts[-2])
@@ -66,8 +66,9 @@ class Checkpoints:
 
 
 def epochs_in(path: Path) -> int:
-    """Epochs of a checkpoint: the length of its history, by the header of the file alone."""
+    """Whole epochs of a checkpoint: the length of its history, by the header of the file alone."""
     with path.open("rb") as file:
         size = struct.unpack("<Q", file.read(8))[0]
         header = json.loads(file.read(size))
-    return int(header["history/seconds"]["shape"][0])
+    assert "__metadata__" in header, f"{path} is no checkpoint"
+    return int(header["history/seconds"]["shape"][0]) if "history/seconds" in header else 0  # left in its first epoch

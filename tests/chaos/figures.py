@@ -4,7 +4,7 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.chaos.audit import Records
@@ -40,8 +40,7 @@ class Figures:
     epochs: int  # of all jobs, as their results tell
     repeated: int  # that had been reported, and were trained again by a later attempt
     resumed: int  # attempts that went on from a checkpoint
-    recoveries: list[Recovery] = field(default_factory=list)
-    all_jobs: Recovery | None = None  # over all kinds of faults that end or hold up jobs
+    recoveries: list[Recovery]  # by kind of fault, and of all
 
 
 def of(timeline: Timeline, records: Records, done: Sequence[Done]) -> Figures:
@@ -62,7 +61,6 @@ def of(timeline: Timeline, records: Records, done: Sequence[Done]) -> Figures:
         repeated=_repeated(records, begun),
         resumed=sum(epoch > 0 for epoch in begun.values()),
         recoveries=_recoveries(timeline, records, done),
-        all_jobs=_recovery("all", _delays(timeline, records, [one for one in done if one.pids]), len(done)),
     )
 
 
@@ -79,12 +77,9 @@ def _repeated(records: Records, begun: dict[tuple[int, int], int]) -> int:
 
 
 def _recoveries(timeline: Timeline, records: Records, done: Sequence[Done]) -> list[Recovery]:
-    found = []
-    for kind in Fault:
-        faults = [one for one in done if one.fault is kind]
-        if faults:
-            found.append(_recovery(str(kind), _delays(timeline, records, faults), len(faults)))
-    return found
+    by_kind = {str(kind): [one for one in done if one.fault is kind] for kind in Fault}
+    faults = {**{kind: found for kind, found in by_kind.items() if found}, "all": done}
+    return [_recovery(name, _delays(timeline, records, found), len(found)) for name, found in faults.items()]
 
 
 def _recovery(name: str, seconds: Sequence[float], times: int) -> Recovery:
