@@ -33,6 +33,7 @@ FREEZES = frozenset({Fault.FREEZE_WORKER, Fault.FREEZE_SUPERVISOR})
 # After these, no job goes on in the attempt that it was in.
 DEATHS = frozenset({Fault.KILL_WORKER, Fault.KILL_TRAINER, Fault.KILL_ALL, Fault.TERM_WORKER})
 SERVERS = BROKER | DATABASE | BELLS
+AIMED = 0.75  # of the faults
 SETTLES = 1.0  # seconds between two faults of one server
 
 # Parts of a long run. Deaths of processes are the most; what takes half a minute comes some times only.
@@ -73,6 +74,7 @@ class Planned:
     at: float  # seconds after the hand has begun
     fault: Fault
     victim: float  # from 0 to 1: which of those there are then
+    aimed: bool  # at those that train, if there are any
     seconds: float  # how long it lasts; 0: it is done at once
 
 
@@ -97,7 +99,7 @@ def plan(seed: int, faults: int, pace: Pace, mix: Mapping[Fault, int]) -> list[P
         for servers in free_at:
             if kind in servers:
                 free_at[servers] = at + seconds + SETTLES
-        planned.append(Planned(at=at, fault=kind, victim=draw.random(), seconds=seconds))
+        planned.append(Planned(at=at, fault=kind, victim=draw.random(), aimed=draw.random() < AIMED, seconds=seconds))
     return planned
 
 

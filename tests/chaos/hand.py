@@ -18,6 +18,8 @@ SCHEDULER = "scheduler"
 WORKER = "worker-"  # and its number
 LOOK_SECONDS = 0.2
 
+AtWork = Callable[[], set[int] | None]  # processes of workers that train, by the database; None: it is away
+
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
@@ -39,29 +41,39 @@ class Hand:
         self.troubles: list[str] = []  # of its own: the harness, not the product, has failed
         self._crew, self._broker, self._database = crew, broker, database
         self._lasting: list[threading.Thread] = []
+        self._busy: set[int] = set()
 
-    def work(self, plan: Sequence[Planned], patience: float, got_on: Callable[[float], bool]) -> Iterator[int]:
+    def work(self, plan: Sequence[Planned], patience: float, at_work: AtWork) -> Iterator[int]:
         """Carry the plan out; yields the number of faults that are done.
 
         Args:
-            patience: the seconds that a fault waits at most until there is somebody to disturb: on a busy machine
-                workers that were killed take long to start.
-            got_on: whether any job has got on since this time; called again and again.
+            patience: the seconds that a fault waits at most until somebody is at work: on a busy machine workers that
+                were killed take long to start.
+            at_work: called again and again.
         """
-        begun, last = time.monotonic(), time.time()
+        begun = time.monotonic()
         for number, planned in enumerate(plan, 1):
             while time.monotonic() < begun + planned.at:
-                got_on(last)
+                self._look(at_work)
                 time.sleep(LOOK_SECONDS)
             since = time.monotonic()
-            while not got_on(last) and time.monotonic() < since + patience:
+            while not self._look(at_work) and time.monotonic() < since + patience:
                 time.sleep(LOOK_SECONDS)
             begun += time.monotonic() - since  # all others are as much later
-            last = time.time()
             self._do(planned)
             yield number
         for thread in self._lasting:
             thread.join()
+
+    def _look(self, at_work: AtWork) -> bool:
+        """Whether there is somebody to disturb, as far as the database tells."""
+        pids = at_work()
+        self._busy = pids or set()
+        return pids is None or any(self._is_busy(member) for member in self._crew.members.values())
+
+    def _is_busy(self, member: Member) -> bool:
+        main = member.main()
+        return main is not None and not member.frozen and main.pid in self._busy
 
     def _do(self, planned: Planned) -> None:
         members = self._victims(planned)
@@ -115,6 +127,8 @@ class Hand:
                 able = [member for member in workers if not member.frozen and member.asked is None]
             case _:
                 return []
+        if planned.aimed:  # else anybody, who may only be starting
+            able = [member for member in able if self._is_busy(member)] or able
         return [able[int(planned.victim * len(able))]] if able else None
 
     def _acts(self, planned: Planned, members: list[Member]) -> tuple[Callable[[], object], Callable[[], object]]:

@@ -106,12 +106,12 @@ class _Feeder:
         self._least = (scene.left() or 0) // self.PART
         self.left: int | None = None
 
-    def look(self, since: float) -> bool:
-        """Submit more if few are left; whether any job has got on since then."""
+    def look(self) -> set[int] | None:
+        """Submit more if few are left; who is at work."""
         self.left = self._scene.left()
         if self.left is not None and self.left < self._least and self._scene.submit(self._specs[self._next]):
             self._next = (self._next + 1) % len(self._specs)
-        return self._scene.got_on(since)
+        return self._scene.at_work()
 
 
 def _end(scene: Scene, told: Told) -> Iterator[Complaint]:

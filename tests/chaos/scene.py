@@ -79,13 +79,13 @@ class Scene:
         except OperationalError:
             return None
 
-    def got_on(self, since: float) -> bool:
-        """Whether any job has reported an epoch or ended since then; also where the database is away."""
-        query = "SELECT 1 FROM chaos_jobs WHERE at > :since AND old_state = 'running' AND epoch > 0 LIMIT 1"
+    def at_work(self) -> set[int] | None:
+        """Processes of workers whose jobs have told an epoch; None while the database is away."""
+        query = "SELECT DISTINCT worker FROM jobs WHERE state = 'running' AND epoch > 0"
         try:
-            return bool(self.records.rows(query, since=since))
+            return {int(row["worker"].split(":")[-2]) for row in self.records.rows(query)}
         except OperationalError:
-            return True
+            return None
 
     def wait_for_end(self, told: Callable[[int, int], None]) -> None:
         """Return when every job is final and every sweep finished.
