@@ -68,7 +68,7 @@ class Hand:
     def _look(self, at_work: AtWork) -> bool:
         """Whether there is somebody to disturb, as far as the database tells."""
         pids = at_work()
-        self._busy = pids or set()
+        self._busy = {process for pid in pids or () for process in (pid, *_above(pid))}
         return pids is None or any(self._is_busy(member) for member in self._crew.members.values())
 
     def _is_busy(self, member: Member) -> bool:
@@ -164,6 +164,13 @@ class Hand:
                 case Fault.STOP_DATABASE:
                     return database.stop, database.start
         raise AssertionError(f"this yard has no server for: {planned.fault}")
+
+
+def _above(pid: int) -> list[int]:
+    """The processes that started this one: a worker may have one that minds it."""
+    with contextlib.suppress(psutil.Error):
+        return [process.pid for process in psutil.Process(pid).parents()]
+    return []
 
 
 def _kill(member: Member, which: float) -> None:
