@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     @property
     def trainer_grace_seconds(self) -> float:
         """A trainer that was told to stop may take so long for its batch and its checkpoint; then it is killed."""
-        return 0.8 * self.grace_seconds
+        return 0.75 * self.grace_seconds
 
     @property
     def worker_grace_seconds(self) -> float:
