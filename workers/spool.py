@@ -42,12 +42,14 @@ class End:
     reports: list[EpochReport] = field(default_factory=list)  # not yet in the database
     result: TrainResult | None = None
     failure: Failure | None = None
+    preempted: bool = False  # it was stopped because its worker was
 
     def watch(self) -> Watch:
         """As its slot had it."""
         job = self.claim.job
         stopped = Stopped(job=job, answer=Answer.GIVE_BACK, epoch=0)
-        return Watch(self.claim, reports=list(self.reports), outcome=self.result or self.failure or stopped)
+        outcome = self.result or self.failure or stopped
+        return Watch(self.claim, reports=list(self.reports), outcome=outcome, preempted=self.preempted)
 
 
 _END = TypeAdapter(End)
@@ -82,6 +84,7 @@ class Spool:
             reports=watch.reports,
             result=outcome if isinstance(outcome, TrainResult) else None,
             failure=outcome if isinstance(outcome, Failure) else None,
+            preempted=watch.preempted,
         )
         body = _END.dump_json(end)
         head = {"format": FORMAT, "size": len(body), "sha256": hashlib.sha256(body).hexdigest()}

@@ -164,13 +164,15 @@ class TestEnds:
         claims = claim(database, limit=4)
         expire_lease(2)
         write(database, queue.rescue)
+        (successor,) = claim(database, limit=1)
+        assert successor.job == 2
         stranger = replace(claims[2], worker="another")
         mixed = [claims[0], claims[1], stranger, claims[3]]
         reports = [(one, [EpochReport(job=one.job, epoch=5, metrics={}, seconds=1.0)]) for one in mixed]
         assert write(database, queue.record_epochs, reports) == {1, 4}
         assert [row(job)["epoch"] for job in (1, 2, 3, 4)] == [5, 0, 0, 5]
         assert write(database, queue.finish, [(one, result(one.job)) for one in mixed]) == {1, 4}
-        assert [row(job)["state"] for job in (1, 2, 3, 4)] == ["succeeded", "ready", "running", "succeeded"]
+        assert [row(job)["state"] for job in (1, 2, 3, 4)] == ["succeeded", "running", "running", "succeeded"]
         with database.reading() as session:
             assert [history.epochs(session, job) for job in (2, 3)] == [[], []]
 

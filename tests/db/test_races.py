@@ -96,6 +96,29 @@ def test_a_job_that_ends_while_its_sweep_is_cancelled_is_cancelled_with_it(
         assert states(database, sweep) == (SweepState.CANCELLED, [JobState.CANCELLED])
 
 
+@pytest.mark.parametrize("claim_first", [True, False])
+def test_a_late_result_counts_or_the_job_is_claimed_again_and_never_both(
+    database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult], claim_first: bool
+) -> None:
+    """The job was taken from a worker that was thought dead, and its result and the next claim come together."""
+    sweep = add_sweep()
+    lost = claim(database)
+    with database.writing() as session:
+        assert queue.rescue(session, "w") == 1
+    claimed: list[Claim] = []
+    finished: list[set[int]] = []
+
+    def next_claim(session: Any) -> None:
+        claimed.extend(queue.claim(session, "cpu", "w2", 60.0))
+
+    def late_result(session: Any) -> None:
+        finished.append(queue.finish(session, [(lost, result(lost.job))]))
+
+    race(database, *((next_claim, late_result) if claim_first else (late_result, next_claim)))
+    assert (len(claimed), finished) == ((1, [set()]) if claim_first else (0, [{lost.job}]))
+    assert states(database, sweep)[1] == [JobState.RUNNING if claim_first else JobState.SUCCEEDED]
+
+
 @pytest.mark.parametrize("reopen_first", [True, False])
 def test_a_sweep_that_is_retried_while_it_is_closed_ends_up_open(
     database: Database, add_sweep: AddSweep, reopen_first: bool

@@ -248,11 +248,17 @@ class TestEnds:
 
     @pytest.mark.parametrize("move", ["cancel", "pause"])
     def test_a_cancelled_job_waits_for_no_grace_time_and_one_that_is_given_back_does(
-        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], row: Row, move: str
+        self,
+        database: Database,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        add_sweep: Callable[..., int],
+        row: Row,
+        move: str,
     ) -> None:
         """A trainer that hears nothing: it may be in a batch that takes long, or in data that load."""
         monkeypatch.setattr(slot, "CANCEL_SECONDS", 0.1)
-        stage = Stage(database, monkeypatch, grace_seconds=1.0)
+        stage = Stage(database, monkeypatch, tmp_path, grace_seconds=1.0)
         sweep = add_sweep()
         wishes = {"cancel": queue.cancel_sweep, "pause": partial(queue.pause_sweep, halt=True)}
         began = list[float]()
@@ -272,13 +278,13 @@ class TestEnds:
         assert row(1)["failures"] == 0
 
     def test_the_slots_of_a_worker_tell_which_of_them_holds_a_job(
-        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], row: Row,
-        finishing: Script,
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, add_sweep: Callable[..., int],
+        row: Row, finishing: Script,
     ) -> None:  # fmt: skip
         add_sweep(cells=2)
         seen: list[tuple[int, int | None]] = []
         for number in (0, 1):
-            stage = Stage(database, monkeypatch)
+            stage = Stage(database, monkeypatch, tmp_path)
             stage.slot = Slot("w1", "cpu", database, stage.settings, stage.holdings, stage.sizes, None, None, number)
 
             def one(puppet: Puppet, number: int = number) -> list[wire.Message]:
@@ -316,10 +322,15 @@ class TestEnds:
         assert [(row(job)["state"], row(job)["failures"]) for job in (1, 2)] == [(JobState.READY, 0)] * 2
 
     def test_a_trainer_that_has_not_stopped_late_in_the_grace_time_is_killed_and_its_jobs_are_given_back(
-        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], row: Row
+        self,
+        database: Database,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        add_sweep: Callable[..., int],
+        row: Row,
     ) -> None:
         """The grace time begins with the signal, not when the slot hears of it."""
-        stage = Stage(database, monkeypatch, grace_seconds=3600.0)
+        stage = Stage(database, monkeypatch, tmp_path, grace_seconds=3600.0)
         add_sweep()
 
         def deaf(puppet: Puppet) -> list[wire.Message]:
