@@ -6,7 +6,6 @@ Every step is a statement that may be repeated, so two schedulers do no harm, an
 import logging
 import threading
 import time
-from dataclasses import dataclass
 
 from db import counts, extension, queue, removal, workers
 from db.session import Database
@@ -14,22 +13,12 @@ from jobs.errors import DatabaseAway, DatabaseError, NotFound, StoreError
 from jobs.settings import Settings
 from jobs.store import Store
 from scheduler import extend
+from scheduler.pulse import Pulse
+from scheduler.round import Round
 from workers import bell
 
 REMOVING_SECONDS = 1.0  # of a round
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """What one round of the loop did."""
-
-    due: int  # waiting jobs that became ready
-    rescued: int  # jobs taken back from silent workers
-    closed: int  # sweeps that have ended
-    removed: int  # sweeps of dead submitters and dead deleters
-    rung: int  # bells
-    extended: int = 0  # extensions of dead extenders that went on
 
 
 class Service:
@@ -37,16 +26,20 @@ class Service:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
+        self.pulse = Pulse(settings.tick_seconds)
 
     def run(self, stop: threading.Event) -> None:
         """Go round until `stop` is set. A database that is away is waited for."""
         logger.info("scheduler: a round every %g s on %s", self._settings.tick_seconds, self._database)
         while not stop.is_set():
+            began = time.monotonic()
             try:
-                self.tick()
+                self.pulse.done(self.tick(), time.monotonic() - began)
             except DatabaseError as error:
+                self.pulse.failed(error, away=True)
                 logger.warning("no round: %s", error)
-            except Exception:  # the loop is the last one to notice that something is wrong: it must go on
+            except Exception as error:  # the loop is the last one to notice that something is wrong: it must go on
+                self.pulse.failed(error, away=False)
                 logger.exception("no round")
             stop.wait(self._settings.tick_seconds)
 

@@ -4,6 +4,7 @@ import threading
 import time
 
 from jobs.spec import Answer, Claim
+from workers.outcomes import Outcomes
 
 Held = tuple[
     int, int
@@ -19,6 +20,7 @@ class Holdings:
     def __init__(self) -> None:
         self.draining = threading.Event()  # the worker stops: claim nothing more, give back what is held
         self.drained_at = float("inf")  # since when, by the monotonic clock
+        self.outcomes = Outcomes()  # of all that was held and let go
         self._lock = threading.Lock()
         self._answers: dict[Held, Answer] = {}
 

@@ -12,12 +12,13 @@ from celery.exceptions import WorkerShutdown
 
 from db import migrate, workers
 from db.session import Database
+from jobs import logs
 from jobs.errors import DatabaseError, GridyardError
 from jobs.settings import Settings
 from workers import celery_app, messages
 from workers.claimer import Sizes
 from workers.departure import Departure
-from workers.devices import slot_devices
+from workers.devices import AUTO, slot_devices
 from workers.heartbeat import Heartbeat
 from workers.holdings import Holdings
 from workers.look import Look
@@ -51,21 +52,25 @@ def start(
     departure = Departure(holdings, settings)
     if until_stdin_closes:
         departure.ask_when_stdin_closes()
-    devices = slot_devices(queue, slots, settings.device)
+    devices = slot_devices(queue, slots, settings.device, settings.slots_per_gpu)
     database = Database(settings.db_url)
     migrate.prepare(database)
     worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    logs.always(worker=worker)
+    info = _info(devices)
     with database.writing() as session:
-        workers.register(session, worker, queue, len(devices), _info(devices))
+        workers.register(session, worker, queue, len(devices), info)
     slots_here = [
         Slot(worker, queue, database, settings, holdings, sizes, device, first, number)
         for number, device in enumerate(devices)
     ]
     crew = Slots(slots_here, stop=departure.ask)
-    heartbeat = Heartbeat(worker, database, settings, holdings, crew)
+    heartbeat = Heartbeat(worker, database, settings, holdings, crew, info)
     crew.warm_up()
     heartbeat.start()
     logger.info("worker %s: %d slots for queue %s", worker, len(devices), queue)
+    if queue == "gpu" and settings.device == AUTO and not any(devices):
+        logger.warning("no GPU is visible here, so trainers take what they find; GRIDYARD_DEVICE=cuda refuses that")
     try:
         code = _serve(settings, queue, len(devices), database, crew, departure)
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from db import queue
 from db.session import Database
+from jobs import logs
 from jobs.errors import DatabaseAway, DatabaseError
 from jobs.settings import Settings
 from jobs.spec import Answer, Failure, TrainResult
@@ -74,7 +75,7 @@ class Recorder:
         written = [watch for watch in ended if watch not in refused]
         for watch in written:
             claim, became = watch.claim, watch.became or "lost its claim"
-            logger.info("job %d: attempt %d %s", claim.job, claim.attempt, became)
+            logger.info("job %d: attempt %d %s", claim.job, claim.attempt, became, extra=logs.of(claim))
         return written
 
     def _put_off(self, ended: list[Watch], error: DatabaseAway) -> list[Watch]:

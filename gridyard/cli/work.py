@@ -98,14 +98,14 @@ def worker(
 
     What is held then is given back: another worker goes on from its last checkpoint.
     """
-    from jobs import settings
+    from jobs import logs, settings
     from scheduler.validate import check_key
     from workers import main
 
     check_key("queue", queue)
-    _log()
     given = {"db": db, "broker": broker}
     loaded = settings.load(**{name: value for name, value in given.items() if value is not None})
+    logs.setup(loaded.log)
     code = main.start(loaded, slots=slots, queue=queue, first=first, until_stdin_closes=until_stdin_closes)
     raise typer.Exit(code)
 
@@ -119,18 +119,15 @@ def scheduler(db: Db = None, broker: Broker = None) -> None:
     import signal
     import threading
 
+    from jobs import logs
+    from scheduler import monitor
     from scheduler.service import Service
 
-    _log()
     yard = connect(db, broker)
+    logs.setup(yard.settings.log)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    Service(yard.database, yard.settings).run(stop)
-
-
-def _log() -> None:
-    import logging
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # tells of each look at the schema's version
+    service = Service(yard.database, yard.settings)
+    with monitor.serving(yard.settings, yard.database, service.pulse):
+        service.run(stop)

@@ -1,0 +1,93 @@
+"""The lines that services log: text for people, or a JSON object each; never with a password.
+
+A JSON line says what it is about, as far as that is known: worker, sweep, job, attempt. What holds for a process is
+told to `always`, what holds for a while in a thread to `about`, what holds for one line to `of`.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+from jobs.spec import Claim
+from jobs.urls import masked
+
+TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+JSON = "json"
+
+_always: dict[str, Any] = {}
+_about: ContextVar[Mapping[str, Any]] = ContextVar("about", default=MappingProxyType({}))
+
+
+class _Masked(logging.Formatter):
+    """Hides passwords in whatever a line has become, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
+class _Json(logging.Formatter):
+    """One object a line: time (UTC), level, logger, message, what it is about, and error: a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": masked(record.getMessage()),
+            **_always,
+            **getattr(record, "about", {}),
+        }
+        if record.exc_info:
+            line["error"] = masked(self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class _Stderr(logging.StreamHandler[Any]):
+    """Notes what a line is about in the thread that writes it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.about = {**_about.get(), **getattr(record, "about", {})}
+        super().emit(record)
+
+
+def setup(format: str) -> None:
+    """Log to stderr from now on.
+
+    Args:
+        format: "text" or "json".
+    """
+    handler = _Stderr()
+    handler.setFormatter(_Json() if format == JSON else _Masked(TEXT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # tells of each look at the schema's version
+
+
+def always(**facts: Any) -> None:
+    """Every further line of this process is about these."""
+    _always.update(facts)
+
+
+@contextmanager
+def about(**facts: Any) -> Iterator[None]:
+    """Every line of this thread is about these, too, while the block lasts."""
+    token = _about.set({**_about.get(), **facts})
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def of(claim: Claim) -> dict[str, Any]:
+    """`extra` of a line that is about one attempt."""
+    return extra(sweep=claim.spec.sweep, job=claim.job, attempt=claim.attempt)
+
+
+def extra(**facts: Any) -> dict[str, Any]:
+    """`extra` of a line that is about these."""
+    return {"about": facts}

@@ -1,0 +1,98 @@
+"""The lines of the services: JSON that says what it is about, text as ever, and no password in either."""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from jobs import logs
+from jobs.spec import Claim, JobSpec, Objective
+
+logger = logging.getLogger("gridyard.test")
+URL = "postgresql://yard:s3cret@db.example/yard"
+
+
+@pytest.fixture(autouse=True)
+def root_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    logs._always.clear()
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def claim() -> Claim:
+    objective = Objective(metric="val_loss", mode="min")
+    spec = JobSpec(job=7, sweep=3, sweep_uid="u", task="sine", params={}, seed=0, epochs=1, objective=objective)
+    return Claim(spec=spec, worker="w", attempt=2)
+
+
+def test_a_line_says_what_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.setup("json")
+    logs.always(worker="host:1:abc")
+    with logs.about(sweep=3):
+        logger.warning("slow: %d", 5)
+        logger.info("begins", extra=logs.of(claim()))
+    logger.info("idle")
+    slow, begins, idle = lines(capsys)
+    assert (slow["message"], slow["level"], slow["logger"]) == ("slow: 5", "WARNING", "gridyard.test")
+    assert slow["time"].endswith("+00:00")
+    assert (slow["worker"], slow["sweep"], "job" in slow) == ("host:1:abc", 3, False)
+    assert (begins["sweep"], begins["job"], begins["attempt"], begins["worker"]) == (3, 7, 2, "host:1:abc")
+    assert "sweep" not in idle
+
+
+def test_each_thread_is_about_its_own_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.setup("json")
+    barrier = threading.Barrier(2)
+
+    def work(sweep: int) -> None:
+        with logs.about(sweep=sweep):
+            barrier.wait(10)
+            logger.info("%d", sweep)
+
+    threads = [threading.Thread(target=work, args=(sweep,)) for sweep in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted((line["message"], line["sweep"]) for line in lines(capsys)) == [("1", 1), ("2", 2)]
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_no_password_is_in_a_line_nor_in_its_traceback(format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.setup(format)
+    logger.info("connecting to %s", URL)
+    try:
+        raise ValueError(URL)
+    except ValueError:
+        logger.exception("cannot use %s", URL)
+    said = capsys.readouterr().err
+    assert "s3cret" not in said
+    assert said.count("postgresql://yard:***@db.example/yard") == 3  # two lines and a traceback
+
+
+def test_a_traceback_is_one_field_of_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.setup("json")
+    try:
+        raise ValueError("a\nb")
+    except ValueError:
+        logger.exception("stumbled")
+    (line,) = lines(capsys)
+    assert line["message"] == "stumbled"
+    assert line["error"].startswith("Traceback")
+
+
+def test_text_is_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.setup("text")
+    logger.info("begins", extra=logs.of(claim()))
+    assert capsys.readouterr().err.endswith("INFO gridyard.test: begins\n")
