@@ -34,6 +34,7 @@ class Yard(Collector):
         self._lock = threading.Lock()  # one look at a time, however many ask
         self._tallies: Mapping[str, Mapping[str, int]] | None = None  # what each worker had counted at the last look
         self._attempts: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
+        self._look()  # what was counted before we came
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: it must not need a database to be registered."""
@@ -41,17 +42,11 @@ class Yard(Collector):
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
-            try:
-                with self._database.reading() as session:
-                    found: gauges.Gauges | None = gauges.look(session)
-            except DatabaseError as error:
-                logger.warning("metrics without the database: %s", error)
-                found = None
+            found = self._look()
             up = GaugeMetricFamily("gridyard_database_up", "Whether the database answers.")
             up.add_metric([], float(found is not None))
             yield up
             if found is not None:
-                self._count(found.tallies)
                 yield from _of(found)
             attempts = CounterMetricFamily(
                 "gridyard_attempts", "Attempts that ended since the scheduler started.", labels=["outcome"]
@@ -59,6 +54,16 @@ class Yard(Collector):
             for outcome, number in self._attempts.items():
                 attempts.add_metric([outcome], number)
             yield attempts
+
+    def _look(self) -> gauges.Gauges | None:
+        try:
+            with self._database.reading() as session:
+                found = gauges.look(session)
+        except DatabaseError as error:
+            logger.warning("metrics without the database: %s", error)
+            return None
+        self._count(found.tallies)
+        return found
 
     def _count(self, tallies: Mapping[str, Mapping[str, int]]) -> None:
         """Workers count what their attempts came to; here it is summed up, as what has come since the last look.

@@ -7,6 +7,7 @@ import socket
 import uuid
 from typing import Any
 
+import celery.apps.worker
 from celery import signals
 from celery.exceptions import WorkerShutdown
 
@@ -96,6 +97,9 @@ def _serve(
     def keep_our_logging(**_: Any) -> None:
         for chatty in ("celery", "kombu", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+
+    if settings.log == logs.JSON:
+        celery.apps.worker.safe_say = logs.say  # its word when it stops goes past all logging
 
     # Celery sends this from its signal handler; the slots then stop, and only then its warm shutdown ends.
     @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]

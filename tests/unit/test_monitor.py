@@ -147,7 +147,7 @@ class TestAsked:
         assert found["gridyard_sweeps_closed_total",] == 3
         assert found["gridyard_bells_total",] == 4
 
-    def test_attempts_of_all_workers_are_summed_up_since_the_start(self, asked: Asked, database: Database) -> None:
+    def test_attempts_of_all_workers_are_summed_up_since_the_start(self, database: Database) -> None:
         def beat(worker: str, **attempts: int) -> None:
             with database.writing() as session:
                 register.heartbeat(session, worker, slots=1, busy=0, info={"attempts": attempts})
@@ -155,12 +155,13 @@ class TestAsked:
         with database.writing() as session:
             for worker in ("a", "b"):
                 register.register(session, worker, "cpu", 1, {})
-        beat("a", succeeded=100)
-        assert asked.values()["gridyard_attempts_total", "succeeded"] == 0  # before we came
-        beat("a", succeeded=103)
-        beat("b", succeeded=2, error=1)
-        asked.values()
-        found = asked.values()
+        beat("a", succeeded=100)  # before we came
+        asked = Asked(database, Pulse(1.0))
+        with asked.serving:
+            beat("a", succeeded=103)
+            beat("b", succeeded=2, error=1)
+            asked.values()
+            found = asked.values()
         assert found["gridyard_attempts_total", "succeeded"] == 5
         assert found["gridyard_attempts_total", "error"] == 1
         assert found["gridyard_workers", "cpu"] == 2
