@@ -10,7 +10,7 @@ from scheduler.round import Round
 STALLED_TICKS = 30  # so many ticks without the end of a round, and the loop stalls …
 STALLED_SECONDS = 90.0  # … but not before: a statement may take 60 s until the database gives it up
 AWAY_SECONDS = 60.0  # a database that is away for so long is worth a word to whoever asks
-disable_created_metrics()  # a series more for each counter, which nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nobody reads
 
 
 class Pulse:

@@ -97,10 +97,10 @@ def _is_closed(compose: Compose) -> None:
         assert host["ReadonlyRootfs"], service
         assert host["CapDrop"] == ["ALL"], service
         assert any("no-new-privileges" in option for option in host["SecurityOpt"]), service
-        processes = docker("top", one["Id"], "-eo", "user,args")
+        processes = docker("top", one["Id"], "-eo", "pid,user,args")
         assert not any(password in processes for password in compose.passwords.values()), f"{service}: a password"
         asks = "pg_isready"  # a health check runs for a moment as the user of the container's entrypoint
-        users = {line.split()[0] for line in processes.splitlines()[1:] if asks not in line}
+        users = {line.split()[1] for line in processes.splitlines()[1:] if asks not in line}
         assert not users & {"root", "0"}, f"{service} runs as {users}:\n{processes}"
     for service in ("scheduler", "worker-cpu"):
         assert compose("exec", "-T", service, "id", "-u").stdout.strip() == "1000"
