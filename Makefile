@@ -27,7 +27,7 @@ bench-peers: .venv-peers/installed  ## the Iris grid in Optuna and Ray Tune, whi
 	.venv-peers/bin/python -m benchmarks.peers --docs
 
 compose-test: .venv/installed  ## docker-compose.yml under faults, in a Docker Engine; some minutes after the first build
-	$(BIN)/python -m tests.compose
+	$(BIN)/python -m tests.compose $(EPOCHS)
 
 .env: | .env.example  ## an .env for docker compose with passwords of its own
 	@umask 077; awk '/PASSWORD=$$/ { "openssl rand -hex 24" | getline word; close("openssl rand -hex 24"); $$0 = $$0 word } 1' \

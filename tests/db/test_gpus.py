@@ -3,6 +3,8 @@
 There is no GPU here: what nvidia-smi would say is played.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -181,3 +183,14 @@ class TestSlots:
         assert (out.worker, out.why) == ("w1", "GPU GPU-1: it is gone")
         assert (worker.host, worker.pid, slots_there) == ("h", 1, 0)
         assert stage.holdings.outcomes.counted() == {"given back": 1}
+
+
+def test_status_says_what_is_out_of_service_beside_its_table(database: Database, database_url: str) -> None:
+    with database.writing() as session:
+        register.register(session, "w1", "gpu", 1, {})
+        out = {"out_of_service": {"0": "GPU GPU-1: it is full"}}
+        register.heartbeat(session, "w1", slots=0, busy=0, info=out)
+    command = [sys.executable, "-P", "-m", "gridyard", "status", "--db", database_url]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("no sweeps yet")
+    assert "a slot of worker w1 is out of service: GPU GPU-1: it is full" in said.stderr

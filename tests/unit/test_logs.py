@@ -2,14 +2,18 @@
 
 import json
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from jobs import logs
-from jobs.spec import Claim, JobSpec, Objective
+from jobs.spec import Assignment, Claim, JobSpec, Objective
+from workers import supervisor, wire
 
 logger = logging.getLogger("gridyard.test")
 URL = "postgresql://yard:s3cret@db.example/yard"
@@ -96,3 +100,41 @@ def test_text_is_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
     logs.setup("text")
     logger.info("begins", extra=logs.of(claim()))
     assert capsys.readouterr().err.endswith("INFO gridyard.test: begins\n")
+
+
+@pytest.mark.parametrize(
+    ("jobs", "about"),
+    [
+        ([], {}),
+        ([7], {"sweep": 3, "job": 7, "attempt": 2}),
+        ([7, 8], {"sweep": 3, "jobs": [7, 8]}),  # nobody can tell which one it is about
+    ],
+)
+def test_a_line_of_a_trainer_is_about_what_it_trains(
+    jobs: list[int], about: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs.setup("json")
+    heard = threading.Event()
+    script = "import sys\nfor line in sys.stdin:\n  if 'Train' in line: print('hello', file=sys.stderr, flush=True)"
+    real = subprocess.Popen
+    monkeypatch.setattr(supervisor.subprocess, "Popen", lambda _, **rest: real([sys.executable, "-c", script], **rest))
+    note = supervisor.Trainer._about
+    monkeypatch.setattr(supervisor.Trainer, "_about", lambda self: (heard.set(), note(self))[1])
+    setup = wire.Setup(
+        store="",
+        data="",
+        cache="",
+        tasks="",
+        device="cpu",
+        threads=1,
+        compile=False,
+        checkpoint_seconds=1.0,
+        small_model_bytes=0,
+    )
+    trainer = supervisor.Trainer(setup, None)
+    trainer.train([Assignment(spec=replace(claim().spec, job=job), attempt=2) for job in jobs])
+    assert heard.wait(30)
+    trainer.kill()
+    line = next(line for line in lines(capsys) if "trainer" in line)
+    assert line["message"] == f"trainer {trainer.pid}: hello"
+    assert {name: line[name] for name in ("sweep", "job", "attempt", "jobs") if name in line} == about
