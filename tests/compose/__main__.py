@@ -159,7 +159,7 @@ def _wait_for_end(compose: Compose, sweep: int) -> None:
     """However long it takes, while jobs end."""
     states: dict[str, int] = {}
     while sum(states.get(state, 1) for state in ("waiting", "ready", "running")):
-        before = states.get("succeeded", 0)
+        before = states.get("succeeded", 0) + states.get("failed", 0)
 
         def moved() -> dict[str, int]:
             found = _states(compose, sweep)
