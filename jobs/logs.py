@@ -21,6 +21,8 @@ from jobs.urls import masked
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 JSON = "json"
 
+as_json = False  # what this process was asked for
+
 _always: dict[str, Any] = {}
 _about: ContextVar[Mapping[str, Any]] = ContextVar("about", default=MappingProxyType({}))
 
@@ -57,9 +59,9 @@ class _Stderr(logging.StreamHandler[Any]):
         super().emit(record)
 
 
-def say(message: str, *_: object) -> None:
-    """A JSON line from within a signal handler, where logging might wait for itself."""
-    line = {"time": _time(time.time()), "level": "INFO", "logger": "celery", "message": message, **_always}
+def say(message: str, *_: object, level: str = "INFO", logger: str = "celery") -> None:
+    """A JSON line past all logging: from within a signal handler, where that might wait for itself, or at the end."""
+    line = {"time": _time(time.time()), "level": level, "logger": logger, "message": masked(message), **_always}
     os.write(2, json.dumps(line).encode() + b"\n")
 
 
@@ -73,6 +75,8 @@ def setup(format: str) -> None:
     Args:
         format: "text" or "json".
     """
+    global as_json
+    as_json = format == JSON
     handler = _Stderr()
     handler.setFormatter(_Json() if format == JSON else _Masked(TEXT))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -119,12 +119,12 @@ def scheduler(db: Db = None, broker: Broker = None) -> None:
     import signal
     import threading
 
-    from jobs import logs
+    from jobs import logs, settings
     from scheduler import monitor
     from scheduler.service import Service
 
+    logs.setup(settings.load().log)  # first: what goes wrong then is a line like all others
     yard = connect(db, broker)
-    logs.setup(yard.settings.log)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

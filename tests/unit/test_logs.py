@@ -2,11 +2,13 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ def root_as_before() -> Iterator[None]:
     root.setLevel(level)
     logging.captureWarnings(False)
     logs._always.clear()
+    logs.as_json = False
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -83,6 +86,18 @@ def test_no_password_is_in_a_line_nor_in_its_traceback(format: str, capsys: pyte
     said = capsys.readouterr().err
     assert "s3cret" not in said
     assert said.count("postgresql://yard:***@db.example/yard") == 3  # two lines and a traceback
+
+
+@pytest.mark.parametrize("service", ["worker", "scheduler"])
+def test_a_service_that_ends_with_an_error_says_so_in_json_too(service: str, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRIDYARD_")}
+    environment |= {"GRIDYARD_LOG": "json", "GRIDYARD_DB": "postgresql://yard:s3cret@127.0.0.1:1/yard"}
+    command = [sys.executable, "-P", "-m", "gridyard", service]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    (line,) = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert (ended.returncode, line["level"]) == (1, "CRITICAL")
+    assert line["message"].startswith("gridyard: database postgresql")
+    assert "s3cret" not in line["message"]
 
 
 def test_a_traceback_is_one_field_of_one_line(capsys: pytest.CaptureFixture[str]) -> None:
