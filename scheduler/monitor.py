@@ -23,7 +23,7 @@ from scheduler.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 ASKING_SECONDS = 10.0  # a client that says nothing for so long is hung up on
-OUTCOMES = (JobState.SUCCEEDED, JobState.CANCELLED, "given back", "claim lost", *FailureReason)
+OUTCOMES = (JobState.SUCCEEDED, JobState.CANCELLED, "given back", "preempted", "claim lost", *FailureReason)
 
 
 class Yard(Collector):

@@ -46,7 +46,8 @@ class Watch:
         if isinstance(self.outcome, Failure):
             return self.outcome.reason
         if isinstance(self.outcome, Stopped):
-            return "cancelled" if self.outcome.answer is Answer.CANCELLED else "given back"
+            given_back = "preempted" if self.preempted else "given back"
+            return "cancelled" if self.outcome.answer is Answer.CANCELLED else given_back
         return "succeeded"
 
     def cut_off(self) -> None:
