@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip install $(if $(shell test -t 2 && echo yes),,--quiet) --pyth
 # Every trainer imports torch: without the bytecode of its first import that takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test chaos check install install-dev bench bench-peers lock clean
+.PHONY: demo test chaos check install install-dev bench bench-peers compose-test lock clean
 
 demo: .venv/installed  ## the Iris grid on two local workers, then its leaderboard
 	$(BIN)/gridyard run examples/iris.yaml --workers 2
@@ -28,6 +28,14 @@ bench: .venv/installed-dev  ## all benchmarks, into docs/performance.md; about a
 
 bench-peers: .venv-peers/installed  ## the Iris grid in Optuna and Ray Tune, which are installed apart
 	.venv-peers/bin/python -m benchmarks.peers --docs
+
+compose-test: .venv/installed  ## docker-compose.yml under faults, in a Docker Engine; some minutes after the first build
+	$(BIN)/python -m tests.compose $(EPOCHS)
+
+.env: | .env.example  ## an .env for docker compose with passwords of its own
+	@umask 077; awk '/PASSWORD=$$/ { "openssl rand -hex 24" | getline word; close("openssl rand -hex 24"); $$0 = $$0 word } 1' \
+	  .env.example > $@.tmp && mv $@.tmp $@
+	@echo "wrote .env"
 
 install: .venv/installed
 install-dev: .venv/installed-dev

@@ -30,6 +30,7 @@ from jobs.urls import masked
 BUSY_SECONDS = 30.0  # SQLite hands its write lock out unfairly: a short wait would fail under many writers
 
 POSTGRESQL = {
+    "client_encoding": "utf8",  # a database of the encoding SQL_ASCII would send bytes
     "connect_timeout": 5,  # seconds; a host that is away must not hold a heartbeat up for minutes
     "keepalives_idle": 15,
     "keepalives_interval": 5,

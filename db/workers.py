@@ -17,6 +17,14 @@ KEPT_SECONDS = 7 * 86_400.0  # a worker that stopped stays in the register for s
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutOfService:
+    """A slot of a living worker that takes no more jobs."""
+
+    worker: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class LivingWorker:
     """A worker that gave a sign of life lately, and the process that it is."""
 
@@ -30,9 +38,14 @@ def register(session: Session, worker: str, queue: str, slots: int, info: Json) 
     session.add(Worker(id=worker, queue=queue, slots=slots, started_at=now(), heartbeat_at=now(), info=info))
 
 
-def heartbeat(session: Session, worker: str, busy: int) -> None:
-    """The worker is alive, and so many of its slots hold a job."""
-    execute_update(session, update(Worker).where(Worker.id == worker).values(heartbeat_at=now(), busy=busy))
+def heartbeat(session: Session, worker: str, *, slots: int, busy: int, info: Json) -> None:
+    """The worker is alive, has so many slots in service, and so many of them hold a job.
+
+    Args:
+        info: what is to be known of it now, in place of what it said at its start.
+    """
+    values = {"heartbeat_at": now(), "slots": slots, "busy": busy, "info": info}
+    execute_update(session, update(Worker).where(Worker.id == worker).values(values))
 
 
 def stop(session: Session, worker: str) -> None:
@@ -72,4 +85,15 @@ def alive(session: Session, queue: str, alive_seconds: float = ALIVE_SECONDS) ->
     return [
         LivingWorker(worker=worker, host=info.get("host"), pid=documents.whole(info.get("pid"), 1, LARGEST_PID))
         for worker, info in found
+    ]
+
+
+def out_of_service(session: Session, alive_seconds: float = ALIVE_SECONDS) -> list[OutOfService]:
+    """The slots of living workers that take no more jobs, such as those of a GPU that is gone."""
+    living = (Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
+    query = select(Worker.id, Worker.info).where(*living).order_by(Worker.id)
+    return [
+        OutOfService(worker=row.id, why=why)
+        for row in session.execute(query)
+        for why in (row.info or {}).get("out_of_service", {}).values()
     ]

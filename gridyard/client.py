@@ -9,6 +9,7 @@ from db import emptiness, leaderboard, migrate, status, workers
 from db.leaderboard import Ranked, RankedCell
 from db.session import Database
 from db.status import SweepStatus
+from db.workers import OutOfService
 from gridyard.ids import check_id
 from gridyard.job import Job
 from gridyard.sweep import Sweep
@@ -105,6 +106,11 @@ class Yard:
         """Where each sweep stands, newest first."""
         with self.database.reading() as session:
             return status.sweeps(session, limit=limit)
+
+    def out_of_service(self) -> list[OutOfService]:
+        """The slots of living workers that take no more jobs, such as those of a GPU that is gone."""
+        with self.database.reading() as session:
+            return workers.out_of_service(session)
 
     def job(self, job: int) -> Job:
         """The job of this id.

@@ -43,9 +43,11 @@ def installed(package: str) -> str | None:
 
 
 def commit(checkout: Path) -> str | None:
-    """The commit of a checkout, read from .git without starting git; None where there is none, as in an image."""
-    git = checkout / ".git"
+    """The commit of a checkout, read from .git without starting git, or of an image, from its file; else None."""
+    git, of_image = checkout / ".git", checkout / "COMMIT"
     try:
+        if of_image.exists():
+            return of_image.read_text().strip() or None
         head = (git / "HEAD").read_text().strip()
         if not head.startswith("ref: "):
             return head

@@ -66,6 +66,12 @@ class Settings(BaseSettings):
         2.0, ge=0, description="at least this long between two checkpoints; 0: after each epoch"
     )
     small_model_bytes: int = Field(1 << 20, ge=0, description="best models up to this size are kept in the database")
+    slots_per_gpu: int = Field(1, ge=1, description="slots that a worker has for each GPU it sees")
+    monitor: str = Field(
+        "", description="HOST:PORT or PORT where the scheduler serves /metrics and /healthz; empty: nowhere"
+    )
+    health_file: str = Field("", description="file that a worker touches with each heartbeat; empty: none")
+    log: str = Field("text", description="lines of the services: text, or json")
 
     @field_validator("broker")
     @classmethod
@@ -75,6 +81,21 @@ class Settings(BaseSettings):
         if not url.startswith("sentinel"):  # several hosts
             _check_port(url)
         return url
+
+    @field_validator("monitor")
+    @classmethod
+    def _is_an_address(cls, address: str) -> str:
+        match = re.fullmatch(r"(?:(.+):)?([0-9]{1,5})", address)
+        if address and (match is None or not 0 < int(match[2]) < 65_536):
+            raise ValueError("allowed are a port, such as 9464 (on 127.0.0.1), and HOST:PORT, such as 0.0.0.0:9464")
+        return address
+
+    @field_validator("log")
+    @classmethod
+    def _is_a_format(cls, log: str) -> str:
+        if log not in ("text", "json"):
+            raise ValueError("allowed are text and json")
+        return log
 
     @field_validator("device")
     @classmethod
@@ -112,6 +133,12 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         return self.store or str(self.home.resolve() / "store")
+
+    @property
+    def monitor_address(self) -> tuple[str, int] | None:
+        """Host and port of /metrics and /healthz; None: they are not served."""
+        host, _, port = self.monitor.rpartition(":")
+        return (host.strip("[]") or "127.0.0.1", int(port)) if self.monitor else None
 
     @property
     def trainer_grace_seconds(self) -> float:

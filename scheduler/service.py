@@ -7,7 +7,6 @@ several, one rings.
 import logging
 import threading
 import time
-from dataclasses import dataclass
 
 from db import clock, counts, extension, queue, removal, workers
 from db.ringer import Ringer
@@ -16,6 +15,8 @@ from jobs.errors import DatabaseAway, DatabaseError, NotFound, StoreError
 from jobs.settings import Settings
 from jobs.store import Store
 from scheduler import extend
+from scheduler.pulse import Pulse
+from scheduler.round import Round
 from workers import bell
 from workers.pace import rest
 
@@ -25,23 +26,12 @@ QUIET_SECONDS = 30.0  # at most, without a bell after one that was not rung
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """What one round of the loop did."""
-
-    due: int  # waiting jobs that became ready
-    rescued: int  # jobs taken back from silent workers
-    closed: int  # sweeps that have ended
-    removed: int  # sweeps of dead submitters and dead deleters
-    rung: int  # bells
-    extended: int = 0  # extensions of dead extenders that went on
-
-
 class Service:
     """The scheduler of one database. Run it in a process or a thread of its own."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
+        self.pulse = Pulse(settings.tick_seconds)
         self._ringer = Ringer(database)
         self._ring_at = 0.0  # not before, by the monotonic clock
         self._round_at: float | None = None  # when the last round ended, by the wall clock, which goes on in a sleep
@@ -51,11 +41,14 @@ class Service:
         """Go round until `stop` is set. A database that is away is waited for."""
         logger.info("scheduler: a round every %g s on %s", self._settings.tick_seconds, self._database)
         while not stop.is_set():
+            began = time.monotonic()
             try:
-                self.tick()
+                self.pulse.done(self.tick(), time.monotonic() - began)
             except DatabaseError as error:
+                self.pulse.failed(error, away=True)
                 logger.warning("no round: %s", error)
-            except Exception:  # the loop is the last one to notice that something is wrong: it must go on
+            except Exception as error:  # the loop is the last one to notice that something is wrong: it must go on
+                self.pulse.failed(error, away=False)
                 logger.exception("no round")
             stop.wait(self._settings.tick_seconds)
         self._ringer.close()

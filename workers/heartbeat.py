@@ -9,7 +9,8 @@ from db.queue import Held
 from db.session import Database
 from jobs.errors import DatabaseError
 from jobs.settings import Settings
-from jobs.spec import Answer
+from jobs.spec import Answer, Json
+from workers import health
 from workers.holdings import Holdings
 from workers.slots import Slots
 
@@ -19,8 +20,14 @@ logger = logging.getLogger(__name__)
 class Heartbeat:
     """A thread that beats until it is stopped."""
 
-    def __init__(self, worker: str, database: Database, settings: Settings, holdings: Holdings, slots: Slots) -> None:
-        self._slots = slots
+    def __init__(
+        self, worker: str, database: Database, settings: Settings, holdings: Holdings, slots: Slots, info: Json
+    ) -> None:
+        """
+        Args:
+            info: what the register knows of the worker; how its attempts ended and what is out of service is added.
+        """
+        self._slots, self._info = slots, info
         self._worker, self._database, self._settings, self._holdings = worker, database, settings, holdings
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -34,6 +41,7 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.heartbeat_seconds * random.uniform(0.8, 1.0)):  # not all in step
+            self._show_life()
             held = self._holdings.attempts()
             try:
                 self._holdings.tell(self._beat(held))
@@ -44,10 +52,21 @@ class Heartbeat:
             except Exception:  # a worker without a heartbeat would lose every job it takes
                 logger.exception("no heartbeat")
 
+    def _show_life(self) -> None:
+        """To the health check of a container: this thread goes round, wherever the database is."""
+        if self._settings.health_file:
+            try:
+                health.touch(self._settings.health_file)
+            except OSError as error:
+                logger.warning("GRIDYARD_HEALTH_FILE: %s", error)
+
     def _beat(self, held: set[Held]) -> dict[Held, Answer]:
+        out, attempts = self._slots.out_of_service(), self._holdings.outcomes.counted()
+        info = self._info | {"attempts": attempts, "out_of_service": out}
+        slots, busy = self._slots.in_service(), self._slots.busy()
         # A connection that says nothing must be given up early enough for another to renew the leases in time.
         with self._database.writing(patience=self._settings.lease_seconds / 3) as session:
-            workers.heartbeat(session, self._worker, busy=self._slots.busy())
+            workers.heartbeat(session, self._worker, slots=slots, busy=busy, info=info)
             answers = queue.renew(session, self._worker, held, self._settings.lease_seconds)
         # In a transaction of its own: these jobs may be others' by now, who lock them in another order.
         if lost := [one for one, answer in answers.items() if answer is Answer.CLAIM_LOST]:

@@ -5,6 +5,7 @@ import time
 
 from jobs.spec import Answer, Claim
 from workers.isolation import Isolation
+from workers.outcomes import Outcomes
 
 Held = tuple[
     int, int
@@ -21,6 +22,7 @@ class Holdings:
         self.draining = threading.Event()  # the worker stops: claim nothing more, give back what is held
         self.isolation = Isolation()
         self.drained_at = float("inf")  # since when, by the monotonic clock
+        self.outcomes = Outcomes()  # of all that was held and let go
         self._lock = threading.Lock()
         self._answers: dict[Held, Answer] = {}
         self._heard = time.monotonic()

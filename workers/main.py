@@ -7,18 +7,20 @@ import socket
 import uuid
 from typing import Any
 
+import celery.apps.worker
 from celery import signals
 from celery.exceptions import WorkerShutdown
 
 from db import migrate, workers
 from db.session import Database
+from jobs import logs
 from jobs.errors import DatabaseError, GridyardError, NoTrainer
 from jobs.settings import Settings
 from workers import celery_app, messages
 from workers.claimer import Sizes
 from workers.delivery import Delivery
 from workers.departure import Departure
-from workers.devices import slot_devices
+from workers.devices import AUTO, slot_devices
 from workers.heartbeat import Heartbeat
 from workers.holdings import Holdings
 from workers.look import Look
@@ -54,23 +56,27 @@ def start(
     departure = Departure(holdings, settings)
     if until_stdin_closes:
         departure.ask_when_stdin_closes()
-    devices = slot_devices(queue, slots, settings.device)
+    devices = slot_devices(queue, slots, settings.device, settings.slots_per_gpu)
     database = Database(settings.db_url, patience=PATIENCE_SECONDS)
     migrate.prepare(database)
     worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    logs.always(worker=worker)
+    info = _info(devices)
     with database.writing() as session:
-        workers.register(session, worker, queue, len(devices), _info(devices))
+        workers.register(session, worker, queue, len(devices), info)
     slots_here = [
         Slot(worker, queue, database, settings, holdings, sizes, device, first, number)
         for number, device in enumerate(devices)
     ]
     crew = Slots(slots_here, stop=departure.ask)
-    heartbeat = Heartbeat(worker, database, settings, holdings, crew)
+    heartbeat = Heartbeat(worker, database, settings, holdings, crew, info)
     delivery = Delivery(database, settings, holdings)
     crew.warm_up()
     heartbeat.start()
     delivery.start()
     logger.info("worker %s: %d slots for queue %s", worker, len(devices), queue)
+    if queue == "gpu" and settings.device == AUTO and not any(devices):
+        logger.warning("no GPU is visible here, so trainers take what they find; GRIDYARD_DEVICE=cuda refuses that")
     try:
         code = _serve(settings, queue, len(devices), database, crew, departure)
     finally:
@@ -79,8 +85,8 @@ def start(
         crew.close()
         _leave(database, worker)
     if crew.broken is not None:
-        first_line = str(crew.broken).partition("\n")[0]
-        kind = GridyardError if crew.broken.by_chance else NoTrainer
+        first_line = crew.broken.partition("\n")[0]
+        kind = GridyardError if crew.by_chance else NoTrainer
         raise kind(f"the worker has stopped because it cannot start a trainer: {first_line}")
     return code
 
@@ -99,6 +105,9 @@ def _serve(
     def keep_our_logging(**_: Any) -> None:
         for chatty in ("celery", "kombu", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+
+    if settings.log == logs.JSON:
+        celery.apps.worker.safe_say = logs.say  # its word when it stops goes past all logging
 
     # Celery sends this from its signal handler; the slots then stop, and only then its warm shutdown ends.
     @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]

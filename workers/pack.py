@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Collection, Iterable, Sequence
 
+from jobs import logs
 from jobs.spec import Answer, Claim, EpochReport, Failure, Outcome, Stopped, TrainResult
 from jobs.states import FailureReason
 from workers import wire
 from workers.claimer import key
+from workers.gpu import Gpu
 from workers.holdings import Holdings
 from workers.watch import Watch
 
@@ -34,7 +36,7 @@ class Pack:
         """Take claimed jobs in; those that are to be trained."""
         taken = []
         for claim in claims:
-            logger.info("job %d: attempt %d begins", claim.job, claim.attempt)
+            logger.info("job %d: attempt %d begins", claim.job, claim.attempt, extra=logs.of(claim))
             self._holdings.hold(claim)
             earlier = self.running.get(claim.job)
             if earlier is None:
@@ -93,6 +95,15 @@ class Pack:
             self._end(watch, Failure(job=job, reason=reason, error=error, beside=beside))
         self.running.clear()
 
+    def suspects(self, gpu: Gpu) -> list[Watch]:
+        """Those that ended by a failure which may be the GPU's."""
+        return [watch for watch in self.ended if isinstance(watch.outcome, Failure) and gpu.suspected(watch.outcome)]
+
+    def acquit(self, watches: Iterable[Watch]) -> None:
+        """Their failures were none of theirs: they are given back."""
+        for watch in watches:
+            watch.end(Stopped(job=watch.claim.job, answer=Answer.GIVE_BACK, epoch=0))
+
     def cut_off(self) -> None:
         """The trainer was killed because it did not stop in time: those that were not told to stop are given back."""
         for watch in self.running.values():
@@ -104,6 +115,7 @@ class Pack:
         """These are recorded, or never will be."""
         for watch in watches:
             self._holdings.let_go(watch.claim)
+            self._holdings.outcomes.count(watch.came_to)
         gone = set(watches)
         self.ended = [watch for watch in self.ended if watch not in gone]
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from db.session import Database
+from jobs import logs
 from jobs.errors import DatabaseAway
 from jobs.settings import Settings
 from jobs.spec import Failure, TrainResult
@@ -106,7 +107,8 @@ class Recorder:
         if watch.became is None and not there:
             logger.info("job %d: the end of attempt %d was taken from the spool by another", claim.job, claim.attempt)
             return
-        logger.info("job %d: attempt %d %s", claim.job, claim.attempt, watch.became or "lost its claim")
+        became = watch.became or "lost its claim"
+        logger.info("job %d: attempt %d %s", claim.job, claim.attempt, became, extra=logs.of(claim))
         if watch.became is None and isinstance(watch.outcome, TrainResult):
             try:
                 free(self._database, self._settings.store_url, watch)

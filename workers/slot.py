@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterable
 
 from db.session import Database
+from jobs import logs
 from jobs.settings import Settings
 from jobs.spec import Answer, Assignment, Claim
 from workers import wire
 from workers.claimer import Claimer, Sizes
 from workers.devices import trainer_device
+from workers.gpu import Gpu
 from workers.holdings import Holdings
 from workers.pack import Pack
 from workers.recorder import Recorder
@@ -50,6 +52,8 @@ class Slot:
         """
         self._queue, self._settings, self._holdings, self._sizes = queue, settings, holdings, sizes
         self._visible_devices = visible_devices
+        self.gpu = Gpu(visible_devices) if visible_devices else None
+        self.fault: str | None = None  # why no job can be trained here
         self._claimer = Claimer(worker, queue, database, settings, sizes, first, number)
         self._recorder = Recorder(database, settings, holdings, Spool(settings.spool_folder))
         self._trainer: Trainer | None = None
@@ -79,7 +83,8 @@ class Slot:
         try:
             while self._wait_for_the_trainer() and (claims := isolation.claim(self._claimer.claim)):
                 try:
-                    self._train(claims)
+                    with logs.about(sweep=claims[0].spec.sweep):
+                        self._train(claims)
                 finally:
                     isolation.leave()
         except Exception:
@@ -87,7 +92,10 @@ class Slot:
             raise
 
     def _wait_for_the_trainer(self) -> bool:
-        """Whether there is a trainer to claim for; false when the worker stops. No job is claimed to wait for torch."""
+        """Whether there is a trainer to claim for; false when the worker stops. No job is claimed to wait for torch.
+
+        A trainer that starts on a GPU which cannot be used would only cost a job its time.
+        """
         killed = 0
         while True:
             try:
@@ -102,6 +110,10 @@ class Slot:
     def _is_ready(self) -> bool:
         if self._holdings.draining.is_set():
             return False
+        if self.gpu and (self._trainer is None or not self._trainer.alive):
+            self.fault = self.gpu.trouble()
+        if self.fault:
+            return False
         trainer = self.warm_up()
         while not trainer.ready and not self._holdings.draining.is_set():
             trainer.receive(LISTEN_SECONDS)
@@ -115,6 +127,7 @@ class Slot:
             trainer.train(_assignments(claims))
             while not pack.over:
                 self._listen(trainer, pack)
+                self._suspect_the_gpu(pack)
                 pack.let_go(self._recorder.record(pack.ended, at_once=not pack.running))
                 self._recorder.flush(pack.running.values())
                 if time.monotonic() - looked >= LISTEN_SECONDS:
@@ -137,6 +150,22 @@ class Slot:
             pack.crash(str(death), death.reason)
         if pack.size:
             self._sizes.note(pack.key, pack.size)
+
+    def _suspect_the_gpu(self, pack: Pack) -> None:
+        """Give back what failed because the GPU is gone or full, which is none of the jobs' doing, and claim no more.
+
+        After an error of CUDA a trainer is of no more use. One that ran out of memory may train the others on.
+        """
+        if self.gpu is None or not (suspects := pack.suspects(self.gpu)):
+            return
+        if pack.running and all(watch.ran_out_of_memory for watch in suspects):
+            return
+        self.close()
+        pack.cut_off()
+        self.fault = self.gpu.trouble()
+        if self.fault:
+            logger.error("%d jobs are given back: %s", len(suspects), self.fault)
+            pack.acquit(suspects)
 
     def _stop(self, trainer: Trainer, pack: Pack) -> None:
         """Tell the trainer which jobs to stop at their next batch; kill it when one of those does not in time."""
@@ -170,7 +199,7 @@ class Slot:
 
     def _let_join(self, trainer: Trainer, pack: Pack) -> None:
         """Fill up a pack that trains, as far as there are jobs for it."""
-        if pack.running and pack.room and not self._holdings.draining.is_set():
+        if pack.running and pack.room and not self.fault and not self._holdings.draining.is_set():
             claims = pack.hold(self._claimer.join(pack.key, pack.room))
             if claims:
                 trainer.train(_assignments(claims))

@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
-from jobs import cgroup
-from jobs.spec import Answer, Assignment
+from jobs import cgroup, logs
+from jobs.spec import Answer, Assignment, Failure, Stopped, TrainResult
 from jobs.states import FailureReason
 from workers import wire
 
@@ -60,6 +61,7 @@ class Trainer:
         self.ready = False  # it has loaded what it trains with
         self._oom_kills = cgroup.oom_kills()  # when it was last given something to do
         self._messages: queue.SimpleQueue[wire.Message | None] = queue.SimpleQueue()
+        self._held: dict[int, Assignment] = {}  # job → what it trains
         self._stderr: collections.deque[str] = collections.deque(maxlen=STDERR_LINES)
         self._readers = [
             threading.Thread(target=self._read_messages, name=f"trainer {self.pid} stdout", daemon=True),
@@ -76,6 +78,7 @@ class Trainer:
     def train(self, assignments: list[Assignment]) -> None:
         """Hand over jobs that train together; their reports and outcomes come by `receive`."""
         self._oom_kills = cgroup.oom_kills()
+        self._held |= {assignment.spec.job: assignment for assignment in assignments}
         self._send(wire.Train(assignments=assignments))
 
     def answer(self, job: int, answer: Answer) -> None:
@@ -98,6 +101,9 @@ class Trainer:
         if heard[-1] is None:  # what it said before it died comes first
             self._messages.put(None)
         messages = [message for message in heard if message is not None]
+        for message in messages:
+            if isinstance(message, TrainResult | Stopped | Failure):
+                self._held.pop(message.job, None)
         self.ready = self.ready or any(isinstance(message, wire.Ready) for message in messages)
         return messages
 
@@ -141,7 +147,15 @@ class Trainer:
         for line in self._process.stderr:
             text = line.decode(errors="replace").rstrip()
             self._stderr.append(text)
-            logger.info("trainer %d: %s", self.pid, text)
+            logger.info("trainer %d: %s", self.pid, text, extra=logs.extra(trainer=self.pid, **self._about()))
+
+    def _about(self) -> dict[str, Any]:
+        """What a line it writes may be about: its one job, or all of its pack."""
+        held = list(self._held.values())
+        if not held:
+            return {}
+        one = {"job": held[0].spec.job, "attempt": held[0].attempt}
+        return {"sweep": held[0].spec.sweep, **(one if len(held) == 1 else {"jobs": [each.spec.job for each in held]})}
 
     def _death(self) -> TrainerDied:
         with contextlib.suppress(subprocess.TimeoutExpired):  # its pipe may close a moment before it is gone

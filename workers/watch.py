@@ -35,6 +35,22 @@ class Watch:
             outcome = Failure(job=self.claim.job, reason=FailureReason.TIMEOUT, error=error, epoch=outcome.epoch)
         self.outcome, self.ended = outcome, time.monotonic()
 
+    @property
+    def ran_out_of_memory(self) -> bool:
+        return isinstance(self.outcome, Failure) and self.outcome.reason is FailureReason.OUT_OF_MEMORY
+
+    @property
+    def came_to(self) -> str:
+        """How the attempt ended, in a word, for those who count."""
+        if self.became is None:
+            return "claim lost"
+        if isinstance(self.outcome, Failure):
+            return self.outcome.reason
+        if isinstance(self.outcome, Stopped):
+            given_back = "preempted" if self.preempted else "given back"
+            return "cancelled" if self.outcome.answer is Answer.CANCELLED else given_back
+        return "succeeded"
+
     def cut_off(self) -> None:
         """The trainer was killed before it answered: what it was told holds, and nobody else has failed."""
         answer = self.told[1] if self.told else Answer.GIVE_BACK

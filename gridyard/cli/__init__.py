@@ -62,5 +62,15 @@ def _complain(error: GridyardError, code: int) -> int:
     message = str(error)
     if isinstance(error, DatabaseError):
         message = " ".join(message.split())  # drivers spread over several lines what fits on one
-    print(f"gridyard: {printable(masked(message))}", file=sys.stderr)
+    _tell(f"gridyard: {printable(masked(message))}")
     return code
+
+
+def _tell(message: str) -> None:
+    """On stderr, as a line of the log where a service has been asked for JSON."""
+    from jobs import logs
+
+    if logs.as_json:
+        logs.say(message, level="CRITICAL", logger="gridyard")
+    else:
+        print(message, file=sys.stderr)

@@ -30,6 +30,8 @@ def status(sweep: OptionalSweep = None, as_json: Json = False, db: Db = None) ->
         print_json(found if sweep is None else found[0])
     else:
         typer.echo(text.sweeps(found))
+        for slot in yard.out_of_service():
+            typer.echo(f"a slot of worker {slot.worker} is out of service: {slot.why}", err=True)
 
 
 @app.command()

@@ -101,14 +101,14 @@ def worker(
     import logging
     import os
 
-    from jobs import settings
+    from jobs import logs, settings
     from scheduler.validate import check_key
     from workers import main
 
     check_key("queue", queue)
-    _log()
     given = {"db": db, "broker": broker}
     loaded = settings.load(**{name: value for name, value in given.items() if value is not None})
+    logs.setup(loaded.log)
     code = main.start(loaded, slots=slots, queue=queue, first=first, until_stdin_closes=until_stdin_closes)
     logging.shutdown()
     os._exit(code)  # all is recorded; the interpreter's own end may take longer than is left of the grace time
@@ -123,22 +123,15 @@ def scheduler(db: Db = None, broker: Broker = None) -> None:
     import signal
     import threading
 
+    from jobs import logs, settings
+    from scheduler import monitor
     from scheduler.service import Service
 
-    _log()
+    logs.setup(settings.load().log)  # first: what goes wrong then is a line like all others
     yard = connect(db, broker)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    Service(yard.database, yard.settings).run(stop)
-
-
-def _log() -> None:
-    import logging
-
-    from jobs.plain import Formatter
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # tells of each look at the schema's version
+    service = Service(yard.database, yard.settings)
+    with monitor.serving(yard.settings, yard.database, service.pulse):
+        service.run(stop)

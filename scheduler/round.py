@@ -1,0 +1,15 @@
+"""What the scheduler does again and again, as facts."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What one round of the loop did."""
+
+    due: int  # waiting jobs that became ready
+    rescued: int  # jobs taken back from silent workers
+    closed: int  # sweeps that have ended
+    removed: int  # sweeps of dead submitters and dead deleters
+    rung: int  # bells
+    extended: int = 0  # extensions of dead extenders that went on

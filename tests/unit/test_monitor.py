@@ -1,0 +1,279 @@
+"""/metrics and /healthz of the scheduler, and the dashboard and rules that use them."""
+
+import json
+import os
+import re
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from ruamel.yaml import YAML
+
+from db import migrate
+from db import workers as register
+from db.session import Database
+from jobs.errors import DatabaseAway, SettingsError
+from jobs.settings import Settings
+from scheduler import monitor
+from scheduler.pulse import AWAY_SECONDS, Pulse
+from scheduler.round import Round
+from scheduler.service import Service
+from workers import health
+
+ROOT = Path(__file__).parents[2]
+IDLE = Round(due=0, rescued=0, closed=0, removed=0, rung=0)
+
+
+class Clock:
+    """Seconds as the test wants them."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TestHealth:
+    def test_a_loop_that_goes_round_is_well(self) -> None:
+        clock = Clock()
+        pulse = Pulse(1.0, clock)
+        for clock.now in range(0, 600, 10):
+            pulse.done(IDLE, 0.1)
+        assert pulse.trouble() is None
+
+    def test_a_loop_that_stalls_is_not(self) -> None:
+        clock = Clock()
+        pulse = Pulse(1.0, clock)
+        clock.now = 80.0  # a statement may take so long
+        assert pulse.trouble() is None or "stalls" not in str(pulse.trouble())
+        clock.now = 200.0
+        assert pulse.trouble() == "the loop stalls: no round has ended for 200 s"
+        pulse.done(IDLE, 0.1)
+        assert pulse.trouble() is None
+
+    def test_a_slow_tick_has_a_longer_patience(self) -> None:
+        clock = Clock()
+        pulse = Pulse(60.0, clock)
+        clock.now = 1_000.0
+        assert "stalls" not in str(pulse.trouble())
+
+    def test_a_database_that_is_away_for_a_moment_is_no_trouble_and_for_long_it_is(self) -> None:
+        clock = Clock()
+        pulse = Pulse(1.0, clock)
+        for clock.now in range(1, int(AWAY_SECONDS) + 1):
+            pulse.failed(DatabaseAway("no route to host"), away=True)
+            assert pulse.trouble() is None
+        clock.now += 5.0
+        pulse.failed(DatabaseAway("no route to host"), away=True)
+        assert pulse.trouble() == "no round has succeeded for 65 s: DatabaseAway: no route to host"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/gridyard.db")
+    migrate.upgrade(database)
+    yield database
+    database.close()
+
+
+class Asked:
+    """A scheduler that is not running, but answers."""
+
+    def __init__(self, database: Database, pulse: Pulse) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.pulse = pulse
+        self.serving = monitor.serving(Settings(monitor=str(self.port)), database, pulse)
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode()
+
+    def values(self) -> dict[tuple[str, ...], float]:
+        """Name and label values → value."""
+        families = text_string_to_metric_families(self.get("/metrics")[1])
+        return {
+            (sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples
+        }
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def asked(database: Database, clock: Clock) -> Iterator[Asked]:
+    asked = Asked(database, Pulse(1.0, clock))
+    with asked.serving:
+        yield asked
+
+
+class TestAsked:
+    def test_health_is_a_status_and_a_reason(self, asked: Asked, clock: Clock) -> None:
+        code, body = asked.get("/healthz")
+        assert (code, json.loads(body)) == (200, {"ok": True, "trouble": None})
+        clock.now = 1_000.0
+        code, body = asked.get("/healthz")
+        assert code == 503
+        assert json.loads(body)["trouble"].startswith("the loop stalls")
+
+    def test_health_tells_no_password(self, asked: Asked, clock: Clock) -> None:
+        clock.now = 100.0
+        asked.pulse.failed(DatabaseAway("database postgresql://yard:s3cret@db/yard: gone"), away=True)
+        assert "s3cret" not in asked.get("/healthz")[1]
+
+    def test_nothing_else_is_there(self, asked: Asked) -> None:
+        assert asked.get("/")[0] == 404
+
+    def test_rounds_bells_and_rescues_are_counted(self, asked: Asked) -> None:
+        asked.pulse.done(Round(due=1, rescued=2, closed=3, removed=0, rung=4), 0.1)
+        asked.pulse.failed(DatabaseAway("gone"), away=True)
+        found = asked.values()
+        assert found["gridyard_rounds_total", "done"] == 1
+        assert found["gridyard_rounds_total", "database away"] == 1
+        assert found["gridyard_due_total",] == 1
+        assert found["gridyard_rescues_total",] == 2
+        assert found["gridyard_sweeps_closed_total",] == 3
+        assert found["gridyard_bells_total",] == 4
+
+    def test_attempts_of_all_workers_are_summed_up_since_the_start(self, database: Database) -> None:
+        def beat(worker: str, **attempts: int) -> None:
+            with database.writing() as session:
+                register.heartbeat(session, worker, slots=1, busy=0, info={"attempts": attempts})
+
+        with database.writing() as session:
+            for worker in ("a", "b"):
+                register.register(session, worker, "cpu", 1, {})
+        beat("a", succeeded=100)  # before we came
+        asked = Asked(database, Pulse(1.0))
+        with asked.serving:
+            beat("a", succeeded=103)
+            beat("b", succeeded=2, error=1)
+            asked.values()
+            found = asked.values()
+        assert found["gridyard_attempts_total", "succeeded"] == 5
+        assert found["gridyard_attempts_total", "error"] == 1
+        assert found["gridyard_workers", "cpu"] == 2
+
+    def test_without_the_database_it_says_so_and_the_rest(
+        self, asked: Asked, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert asked.values()["gridyard_database_up",] == 1
+        monkeypatch.setattr(monitor.gauges, "look", lambda _: (_ for _ in ()).throw(DatabaseAway("gone")))
+        found = asked.values()
+        assert found["gridyard_database_up",] == 0
+        assert ("gridyard_bells_total",) in found
+
+
+def test_the_loop_tells_its_pulse(database: Database) -> None:
+    service = Service(database, Settings())
+
+    class OneRound:
+        rounds = 0
+
+        def is_set(self) -> bool:
+            return self.rounds > 0
+
+        def wait(self, _: float) -> None:
+            self.rounds += 1
+
+    service.run(OneRound())  # type: ignore[arg-type]
+    assert service.pulse.registry.get_sample_value("gridyard_rounds_total", {"end": "done"}) == 1
+
+
+def test_a_port_that_is_taken_is_named(asked: Asked, database: Database) -> None:
+    taken = monitor.serving(Settings(monitor=str(asked.port)), database, Pulse(1.0))
+    with pytest.raises(SettingsError, match=f"GRIDYARD_MONITOR = '{asked.port}': .*a free port"), taken:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [("", None), ("9464", ("127.0.0.1", 9464)), ("0.0.0.0:80", ("0.0.0.0", 80)), ("[::1]:80", ("::1", 80))],
+)
+def test_a_port_alone_is_open_to_this_machine_only(given: str, address: tuple[str, int] | None) -> None:
+    assert Settings(monitor=given).monitor_address == address
+
+
+@pytest.mark.parametrize("given", ["http", "localhost", "0", "99999", "host:"])
+def test_what_is_no_address_is_refused(given: str) -> None:
+    with pytest.raises(ValueError, match="allowed are a port"):
+        Settings(monitor=given)
+
+
+class TestWatchers:
+    """Grafana and Prometheus cannot be started here: their files use only what is served, with labels that it has."""
+
+    @pytest.fixture
+    def served(self, asked: Asked, database: Database) -> dict[str, set[str]]:
+        with database.writing() as session:
+            register.register(session, "a", "cpu", 1, {})
+        families = text_string_to_metric_families(asked.get("/metrics")[1])
+        served: dict[str, set[str]] = {"up": {"job"}}
+        for family in families:
+            for sample in family.samples:
+                served.setdefault(sample.name, set()).update(sample.labels)
+        # No samples of an empty yard:
+        return served | {"gridyard_queue_oldest_seconds": {"queue"}, "gridyard_sweeps": {"state"}}
+
+    @staticmethod
+    def wrong(expression: str, served: dict[str, set[str]]) -> list[str]:
+        """What of an expression is not served."""
+        expression = expression.replace("$__rate_interval", "1m")
+        found = re.findall(r"\b(up|gridyard_\w+)\b(?:\{([^}]*)\})?", expression)
+        wrong = [name for name, _ in found if name not in served]
+        for name, conditions in found:
+            labels = set(re.findall(r"(\w+)\s*=~?", conditions))
+            wrong += [f"{name}{{{label}}}" for label in labels - served.get(name, set()) - {"job"}]
+        return wrong if found else [expression]
+
+    def test_the_dashboard_shows_only_what_is_served(self, served: dict[str, set[str]]) -> None:
+        dashboard = json.loads((ROOT / "deploy/grafana/dashboards/gridyard.json").read_text())
+        expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+        assert len(expressions) > 15
+        assert [self.wrong(expression, served) for expression in expressions] == [[]] * len(expressions)
+        places = [panel["gridPos"] for panel in dashboard["panels"]]
+        assert len({(place["x"], place["y"]) for place in places}) == len(places)
+        assert {panel["id"] for panel in dashboard["panels"]} == set(range(1, len(places) + 1))
+
+    def test_the_rules_use_only_what_is_served(self, served: dict[str, set[str]]) -> None:
+        (group,) = YAML(typ="safe").load(ROOT / "deploy/prometheus/rules.yml")["groups"]
+        assert [self.wrong(rule["expr"], served) for rule in group["rules"]] == [[]] * len(group["rules"])
+        assert all(rule["annotations"]["summary"] for rule in group["rules"])
+
+    def test_a_name_that_is_not_served_is_found(self, served: dict[str, set[str]]) -> None:
+        assert self.wrong('sum(gridyard_jobs{quue="a"}) + gridyard_job', served)
+
+    def test_they_ask_where_the_scheduler_and_prometheus_are(self) -> None:
+        read = YAML(typ="safe").load
+        compose = read(ROOT / "docker-compose.yml")["services"]
+        port = compose["scheduler"]["environment"]["GRIDYARD_MONITOR"].rpartition(":")[2]
+        (scrape,) = read(ROOT / "deploy/prometheus/prometheus.yml")["scrape_configs"]
+        assert scrape["static_configs"] == [{"targets": [f"scheduler:{port}"]}]
+        (source,) = read(ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
+        dashboard = json.loads((ROOT / "deploy/grafana/dashboards/gridyard.json").read_text())
+        assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
+        assert "prometheus" in compose
+
+
+class TestHealthOfAWorker:
+    def test_a_file_that_was_just_touched_says_that_it_lives(self, tmp_path: Path) -> None:
+        file = str(tmp_path / "health")
+        assert "no worker has touched" in str(health.trouble(file))
+        health.touch(file)
+        assert health.trouble(file) is None
+        os.utime(file, (1_000.0, 1_000.0))
+        assert str(health.trouble(file)).startswith("no heartbeat for ")
+        health.touch(file)
+        assert health.trouble(file) is None
