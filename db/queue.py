@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Row, Select, Update, bindparam, exists, func, insert, null, select, update
 from sqlalchemy.orm import Session
 
-from db import history
+from db import history, retention
 from db.claims import claim, count_ready, has_ready, next_sweep
 from db.clock import now
 from db.models import Attempt, Job, Model, Sweep, literal
@@ -217,6 +217,7 @@ def _keep_models(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -
     ]
     if kept:
         session.connection().execute(insert(MODELS), kept)
+        retention.note(session, [claim for claim, result in ended if result.best is not None])
 
 
 def fail(session: Session, claim: Claim, failure: Failure) -> JobState | None:

@@ -12,7 +12,7 @@ from jobs.pack import Pack
 from jobs.row import Row
 from jobs.spec import Answer, Assignment, Failure, Json, Outcome, Stopped, TrainResult
 from jobs.states import FailureReason
-from jobs.store import Store
+from jobs.store import Store, best_path
 from jobs.urls import masked
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ def written(generation: Generation, store: Store, small_model_bytes: int) -> Tra
 
 
 def _path(assignment: Assignment) -> str:
-    return f"{assignment.spec.job}/{assignment.attempt}/best.safetensors"
+    return best_path(assignment.spec.job, assignment.attempt)
 
 
 def guarded(assignment: Assignment, epoch: int, action: Callable[[], T]) -> T | Failure:

@@ -58,6 +58,13 @@ class Settings(BaseSettings):
     )
     small_model_bytes: int = Field(1 << 20, ge=0, description="best models up to this size are kept in the database")
 
+    keep_best: int = Field(
+        100,
+        ge=0,
+        description="so many best models of a sweep are kept, unless its file says `keep`",
+    )
+    keep_last: bool = Field(False, description="likewise, last checkpoints of succeeded jobs are kept")
+
     @field_validator("broker")
     @classmethod
     def _is_a_broker(cls, url: str) -> str:

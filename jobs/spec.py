@@ -34,6 +34,14 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Keep:
+    """What a sweep keeps of jobs that have succeeded. Their numbers are kept in any case."""
+
+    best: int | None = None  # models of so many jobs, those ranked first; None: of all
+    last: bool = False  # the last checkpoints too
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """One job as a trainer needs it: complete, so that the trainer asks nobody."""
 
@@ -131,6 +139,7 @@ class SweepSpec:
     queue: str = "cpu"  # the workers that may claim its jobs
     time_limit: float | None = None  # seconds one attempt may take
     pack: int = 0  # the most jobs trained together; 0: as many as pay, 1: each alone
+    keep: Keep = field(default_factory=Keep)
 
 
 class Answer(StrEnum):

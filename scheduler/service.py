@@ -8,7 +8,8 @@ import threading
 import time
 from dataclasses import dataclass
 
-from db import counts, queue, removal, workers
+from db import counts, queue, removal, schedulers, workers
+from db.retention import Retention
 from db.session import Database
 from jobs.errors import DatabaseError, StoreError
 from jobs.settings import Settings
@@ -16,6 +17,8 @@ from jobs.store import Store
 from workers import bell
 
 REMOVING_SECONDS = 1.0  # of a round
+KEEPING_SECONDS = 0.5  # of a round
+STORE_SECONDS = 30.0  # after a store that failed, before it is asked again
 logger = logging.getLogger(__name__)
 
 
@@ -35,6 +38,8 @@ class Service:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
+        self._name = schedulers.name()
+        self._keep_at = 0.0  # not before, by the monotonic clock
 
     def run(self, stop: threading.Event) -> None:
         """Go round until `stop` is set. A database that is away is waited for."""
@@ -60,7 +65,9 @@ class Service:
             closed = queue.close_finished(session)
             workers.forget_old(session)
             counts.gather(session)
+            schedulers.heartbeat(session, self._name)
         removed = self._remove_abandoned()
+        self._tidy()
         rung = self._ring() if self._settings.broker else 0
         if rescued or due or removed:
             logger.info("rescued %d, due %d, removed %d", rescued, due, removed)
@@ -82,6 +89,19 @@ class Service:
                 continue
             gone += not more
         return gone
+
+    def _tidy(self) -> None:
+        """Remove what succeeded jobs need no more; for a while only, as the removal."""
+        deadline = time.monotonic() + KEEPING_SECONDS
+        if time.monotonic() < self._keep_at:
+            return
+        try:
+            retention = Retention(self._database, Store(self._settings.store_url))
+            while retention.step() and time.monotonic() < deadline:
+                pass
+        except StoreError as error:
+            logger.warning("files that are of no more use stay for now: %s", error)
+            self._keep_at = time.monotonic() + STORE_SECONDS
 
     def _ring(self) -> int:
         """One bell for each idle slot that would find a job, however many jobs there are."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from db.results import JobDetails
+from db.results import FREED, JobDetails
 from db.status import SweepStatus
 from gridyard.report import facts, texts
 from gridyard.tables import WIDTH, number, parameter, table
@@ -83,11 +83,20 @@ def job(details: JobDetails) -> str:
         environment = [(name, parameter(value)) for name, value in details.environment.items() if name not in APART]
         blocks.append("environment\n" + _pairs(environment))
     if details.artifacts:
-        files = [(one.name, f"{one.size} bytes in {one.place}, sha256 {one.sha256}") for one in details.artifacts]
+        files = [
+            (one.name, f"{one.size} bytes {_place(one.place, details.job)}, sha256 {one.sha256}")
+            for one in details.artifacts
+        ]
         blocks.append("artifacts\n" + _pairs(files))
     if details.error:
         blocks.append(f"error ({details.reason})\n{details.error}")
     return "\n\n".join(blocks)
+
+
+def _place(place: str, job: int) -> str:
+    if place == FREED:
+        return f"that were freed: its sweep keeps better ones; `gridyard repeat {job}` trains it again"
+    return f"in {place}"
 
 
 def _facts(details: JobDetails) -> list[tuple[str, str]]:
