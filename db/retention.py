@@ -10,7 +10,7 @@ better ones. Only attempts up to the one that succeeded are touched; one that ru
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Row, Select, bindparam, delete, func, insert, null, select, text, true, update
@@ -21,6 +21,7 @@ from db.models import Job, Kept, Model, Sweep
 from db.rows import execute_update, sweep_spec, table
 from db.session import Database
 from jobs.spec import Claim, Keep
+from jobs.states import FINAL, JobState, SweepState
 from jobs.store import Store, best_path
 
 JOBS, MODELS, KEPT = table(Job), table(Model), table(Kept)
@@ -107,6 +108,64 @@ def _ranked(sweep: int) -> Select[int]:
     """Jobs of a sweep whose models are kept, in the leaderboard's order."""
     kept = select(Kept.job_id).where(Kept.sweep_id == sweep, Kept.rank_key.is_not(None))
     return kept.order_by(Kept.rank_key, Kept.finished_at, Kept.job_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """A job whose files lie in the store, as far as that says which of them are needed."""
+
+    sweep: int
+    succeeded: bool
+    ended: bool  # no attempt runs or will, unless a user asks for one
+    attempt: int  # the last one
+    model: str | None  # path of the model that is kept in the store
+    deleting: bool  # its sweep is
+
+
+def owners(session: Session, jobs: Sequence[int]) -> dict[int, Owner]:
+    """Those of these jobs that are there."""
+    columns = select(
+        *(Job.id, Job.sweep_id, Job.state, Job.attempt, Model.path, Model.freed_at),
+        Sweep.state.label("sweep_state"),
+    )
+    joined = columns.join(Sweep, Sweep.id == Job.sweep_id).outerjoin(Model, Model.job_id == Job.id)
+    rows = session.execute(joined.where(Job.id.in_(jobs)))
+    return {
+        row.id: Owner(
+            sweep=row.sweep_id,
+            succeeded=row.state == JobState.SUCCEEDED,
+            ended=row.state in FINAL,
+            attempt=row.attempt,
+            model=row.path if row.freed_at is None else None,
+            deleting=row.sweep_state == SweepState.DELETING,
+        )
+        for row in rows
+    }
+
+
+def sweeps_with_models(session: Session) -> list[int]:
+    """The sweeps that keep any."""
+    return list(session.scalars(select(Kept.sweep_id).where(Kept.rank_key.is_not(None)).distinct()))
+
+
+def greatest_job(session: Session) -> int:
+    """The greatest id that a job of this database ever had."""
+    if session.get_bind().dialect.name == "sqlite":
+        query = "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'"
+    else:
+        query = "SELECT pg_sequence_last_value(pg_get_serial_sequence('jobs', 'id')::regclass)"
+    return int(session.scalar(text(query)) or 0)
+
+
+def counts_no_more(session: Session, waiting: Collection[tuple[str, int, int]]) -> set[tuple[str, int, int]]:
+    """Those of these attempts, each with its sweep's uid and job, whose end would not be recorded any more."""
+    jobs = {job for _, job, _ in waiting}
+    rows = session.execute(
+        select(Sweep.uid, Job.id, Job.attempt, Job.state).join(Sweep, Sweep.id == Job.sweep_id).where(Job.id.in_(jobs))
+    )
+    found = {(row.uid, row.id): (row.state, row.attempt) for row in rows}
+    running = JobState.RUNNING.value
+    return {one for one in waiting if one[:2] in found and found[one[:2]] != (running, one[2])}
 
 
 class Retention:

@@ -21,6 +21,8 @@ from scheduler.plain import MAX_INT, plain
 if TYPE_CHECKING:
     import pandas
 
+    from gridyard.cleaning import Cleaned
+
 
 def connect(db: str | None = None, broker: str | None = None, store: str | None = None) -> "Yard":
     """The yard at these URLs; each defaults to its setting, else to the embedded one.
@@ -104,6 +106,16 @@ class Yard:
         """Where each sweep stands, newest first."""
         with self.database.reading() as session:
             return status.sweeps(session, limit=limit)
+
+    def clean(self, *, yes: bool = False) -> "Cleaned":
+        """What could be freed, by kind: checkpoints, models, orphans, cache, spool; with `yes`, free it.
+
+        Raises:
+            StoreError: the store cannot be listed, or a file cannot be removed.
+        """
+        from gridyard import cleaning
+
+        return cleaning.clean(self, yes=yes)
 
     def job(self, job: int) -> Job:
         """The job of this id.

@@ -15,6 +15,7 @@ from jobs.errors import NotFound
 if TYPE_CHECKING:
     import pandas
 
+    from gridyard.cleaning import Cleaned
     from gridyard.client import Yard
 
 
@@ -114,6 +115,20 @@ class Sweep:
         from gridyard import removal
 
         removal.delete(self, None if archive is None else Path(archive))
+
+    def clean(self, *, best: int | None = None, yes: bool = False) -> "Cleaned":
+        """What could be freed of it: checkpoints of jobs that have ended, models that it does not keep.
+
+        Args:
+            best: keep the models of so many jobs, whatever its file says.
+            yes: free it.
+
+        Raises:
+            StoreError: the store cannot be listed, or a file cannot be removed.
+        """
+        from gridyard import cleaning
+
+        return cleaning.clean(self.yard, self.id, best=best, yes=yes)
 
     def _change(self, change: Callable[..., int]) -> int:
         found = self.status()  # says so when it is not there

@@ -2,16 +2,23 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from db.results import FREED, JobDetails
+from db.retention import Models
 from db.status import SweepStatus
 from gridyard.report import facts, texts
+from gridyard.sizes import readable
 from gridyard.tables import WIDTH, number, parameter, table
 from jobs.errors import InputError
 from jobs.states import JobState
+from jobs.urls import masked
+
+if TYPE_CHECKING:
+    from gridyard.client import Yard
+    from gridyard.usage import Disk
 
 EPOCHS = 10  # last epochs of a job that are shown
 APART = ("notes", "pack")  # of the environment, shown elsewhere
@@ -44,23 +51,46 @@ def conditions(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def sweeps(found: Sequence[SweepStatus]) -> str:
+def sweeps(found: Sequence[SweepStatus], models: Mapping[int, Models]) -> str:
     """A table with one sweep per line."""
     if not found:
         return "no sweeps yet; submit one with: gridyard run GRID.yaml"
     # States that no job is in take no space, but for those that everybody looks for.
     looked_for = (JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED)
     states = [state.value for state in JobState if state in looked_for or any(one.jobs[state] for one in found)]
-    headers = ["sweep", "name", "task", "state", "jobs", *states, "best", "workers"]
+    headers = ["sweep", "name", "task", "state", "jobs", *states, "best", "models", "workers"]
     rows = [
         [
             *(str(one.sweep), one.name, one.task, one.state, str(one.total)),
             *(str(one.jobs[state]) for state in states),
-            *(number(one.best), str(one.workers)),
+            *(number(one.best), _models(models[one.sweep]), str(one.workers)),
         ]
         for one in found
     ]
     return table(headers, rows)
+
+
+def _models(models: Models) -> str:
+    """How many a sweep keeps, and what they take."""
+    if not models.kept:
+        return "0"
+    more = ">" if models.more else ""
+    return f"{more}{models.kept}, {more}{readable(models.bytes)}"
+
+
+def disk(found: "Disk", yard: "Yard") -> str:
+    """What the database and the store take."""
+    store = found.note
+    if found.store_bytes is not None and found.store_files is not None:
+        least = "at least " if found.store_more else ""
+        counted = f"{least}{readable(found.store_bytes)} in {found.store_files} files"
+        store = f"{counted}, {found.note}" if found.note else counted
+    pairs = [
+        ("database", f"{readable(found.database_bytes)}  {yard.database}"),
+        ("store", f"{store}  {masked(yard.settings.store_url)}"),
+        ("as of", _moment(found.measured_at)),
+    ]
+    return _pairs(pairs)
 
 
 def job(details: JobDetails) -> str:
