@@ -47,6 +47,11 @@ class Store:
             self._files, self._root = fsspec.core.url_to_fs(url)
         self.is_local = "file" in self._files.protocol
 
+    @property
+    def folder(self) -> Path:
+        """Where a local store lies."""
+        return Path(self._root)
+
     def read(self, path: str) -> bytes:
         full = self._full(path)
         with self._errors("read", path):

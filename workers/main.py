@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import socket
+import time
 import uuid
 from typing import Any
 
@@ -109,4 +110,10 @@ def _leave(database: Database, worker: str) -> None:
 
 def _info(devices: list[str | None]) -> dict[str, Any]:
     gpus = sorted({device for device in devices if device})
-    return {"host": socket.gethostname(), "pid": os.getpid(), "python": platform.python_version(), "gpus": gpus}
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "python": platform.python_version(),
+        "gpus": gpus,
+        "clock": time.time(),
+    }

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gridyard.cli.common import Db, Json, existing, plain, print_json
+from gridyard.cli.common import Broker, Db, Json, existing, plain, print_json
 
 if TYPE_CHECKING:
     from gridyard.cleaning import Cleaned
+    from gridyard.doctor import Diagnosis
 
 app = typer.Typer()
 db_app = typer.Typer(help="The database itself.", no_args_is_help=True)
@@ -49,6 +50,43 @@ def clean(
         print_json(plain(found) | {"files": found.files, "bytes": found.bytes})
     else:
         typer.echo(_cleaned(found))
+
+
+@app.command()
+def doctor(as_json: Json = False, db: Db = None, broker: Broker = None) -> None:
+    """Check everything that a yard needs, and say what to do; exit code 1 when something is wrong."""
+    from gridyard import bars
+    from gridyard.doctor import NAMES, examine
+
+    given = {"db": db, "broker": broker}
+    with bars.steps("looking", len(NAMES)) as advance:
+        found = examine({name: value for name, value in given.items() if value is not None}, advance)
+    if as_json:
+        print_json({"fine": found.fine, "findings": found.findings})
+    else:
+        typer.echo(_examined(found))
+    if not found.fine:
+        raise typer.Exit(1)
+
+
+def _examined(found: "Diagnosis") -> str:
+    from gridyard.checks.finding import OK, WARNING, WRONG
+
+    marks = {OK: "ok  ", WARNING: "!   ", WRONG: "✗   "}
+    width = max(len(one.check) for one in found.findings)
+    lines = []
+    for one in found.findings:
+        lines.append(f"{marks[one.level]}{one.check:<{width}}  {one.found}")
+        if one.do:
+            lines.append(f"    {'':<{width}}  → {one.do}")
+    number = {level: sum(one.level == level for one in found.findings) for level in marks}
+    lines.append("")
+    lines.append(
+        "all is fine"
+        if len(found.findings) == number[OK]
+        else f"{number[WRONG]} wrong, {number[WARNING]} to know of, {number[OK]} fine"
+    )
+    return "\n".join(lines)
 
 
 def _cleaned(found: "Cleaned") -> str:
