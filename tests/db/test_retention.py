@@ -286,3 +286,28 @@ def test_jobs_of_older_versions_are_tidied_and_their_models_kept(
     tidy(database, store)
     assert with_models(database) == jobs
     assert files(store) == []
+
+
+def test_the_database_knows_whose_files_are_needed(database: Database, add_sweep: AddSweep, succeed: Succeed) -> None:
+    sweep = add_sweep(3)
+    with database.reading() as session:
+        greatest = retention.greatest_job(session)
+    (job,) = succeed(sweep, 0.5, in_store=True)
+    with database.writing() as session:
+        (claim,) = queue.claim(session, "cpu", "w", 60.0)
+        uid = claim.spec.sweep_uid
+        waiting = {(uid, claim.job, 1), (uid, claim.job, 2), (uid, job, 1), ("another", job, 1), (uid, 99, 1)}
+        assert retention.counts_no_more(session, waiting) == {(uid, claim.job, 2), (uid, job, 1)}
+        found = retention.owners(session, [job, claim.job, 99])
+        assert (found[job].ended, found[job].model, found[claim.job].ended) == (True, best_path(job, 1), False)
+        assert set(found) == {job, claim.job}
+        assert greatest == max(session.scalars(select(Job.id)))
+        assert retention.models(session, sweep) == retention.Models(kept=1, bytes=100, more=False)
+        assert retention.below(session, sweep, 0) == (1, 100)
+    with database.writing() as session:
+        queue.cancel_sweep(session, sweep)
+        queue.release(session, claim)
+        removal.mark(session, sweep)
+    removal.remove(database, sweep)
+    with database.reading() as session:
+        assert retention.greatest_job(session) == greatest
