@@ -1,4 +1,4 @@
-"""`gridyard clean` shows what could go, frees it when told to, and touches nothing else; `status` shows what there is."""
+"""`gridyard clean` shows what could go, frees it when told to, and nothing else; `status` shows what is there."""
 
 import json
 import os
