@@ -1,17 +1,25 @@
 """The claim: how a worker takes the best ready job, and jobs that may train with it.
 
-A ready job is claimable while its sweep is open: the claim looks for open sweeps first, then takes the first ready jobs
-of the best one. All statements are made once, so that each is compiled once.
+A ready job is claimable while its sweep is open and has room below its limit: the claim looks for such sweeps first,
+then takes the first ready jobs of the best one: of the highest priority; of equal ones, that which holds the fewest
+slots; then the oldest. All statements are made once, so that each is compiled once.
+
+Most claims count nothing: one sweep is the best, without a limit. Where something must be counted, the running jobs of
+a sweep with a limit or the slots of equal sweeps, PostgreSQL's claimers of a queue take turns: two who count at once
+would both find room for one.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import (
     CTE,
+    Boolean,
     ColumnElement,
     Connection,
     Executable,
+    FromClause,
     Integer,
     Row,
     ScalarSelect,
@@ -23,6 +31,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    or_,
     select,
     union_all,
     update,
@@ -33,8 +42,9 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from db import workers
 from db.clock import now
-from db.models import Attempt, Job, Sweep, literal
+from db.models import Attempt, Count, Job, Sweep, literal
 from db.rows import job_spec, sweep_spec, table
+from jobs.retry import SUSPECT
 from jobs.spec import Claim
 from jobs.states import JobState, SweepState
 
@@ -42,24 +52,48 @@ from jobs.states import JobState, SweepState
 # on PostgreSQL 4,096 cost as much as all the rest of such a claim.
 MORE, MORE_OF_ONE = 4_096, 256
 
-JOBS, SWEEPS, ATTEMPTS = table(Job), table(Sweep), table(Attempt)
+TURNS = 5  # names, with the queue, the lock of who must count before a claim; any number that nobody else uses
+
+JOBS, SWEEPS, ATTEMPTS, COUNTS = table(Job), table(Sweep), table(Attempt), table(Count)
 ONE = literal_column("1", Integer)  # planners know nothing of a bound LIMIT, and fear much of it
 
 _sweep, _pack, _first = (bindparam(name, type_=Integer) for name in ("sweep", "of_pack", "first"))
 _limit, _slots, _most_more = (bindparam(name, type_=Integer) for name in ("limit", "slots", "most_more"))
 
-_IS_OPEN = SWEEPS.c.state == literal(SweepState.OPEN)
+_MAY_BE_CLAIMED = or_(JOBS.c.lost < SUSPECT, bindparam("alone", type_=Boolean))
 _IS_READY, _IS_RUNNING = (JOBS.c.state == literal(state) for state in (JobState.READY, JobState.RUNNING))
 
 
+def _is_open(sweeps: FromClause) -> tuple[ColumnElement[bool], ...]:
+    """Sweeps of a queue that are open, and whose limit of running jobs is not reached."""
+    running = select(func.sum(COUNTS.c.number)).where(
+        COUNTS.c.sweep_id == sweeps.c.id, COUNTS.c.state == literal(JobState.RUNNING)
+    )
+    has_room = func.coalesce(running.scalar_subquery(), 0) < sweeps.c.max_running
+    is_open = sweeps.c.state == literal(SweepState.OPEN)
+    return sweeps.c.queue == bindparam("queue"), is_open, or_(sweeps.c.max_running.is_(None), has_room)
+
+
+def _has_ready_job(sweeps: FromClause) -> ColumnElement[bool]:
+    return exists().where(JOBS.c.sweep_id == sweeps.c.id, _IS_READY)
+
+
 def _open_sweeps() -> Select[Any]:
-    """Those of a queue that have ready jobs, best first."""
-    has_ready_job = exists().where(JOBS.c.sweep_id == SWEEPS.c.id, _IS_READY)
+    """Those of a queue that have ready jobs, best first, but for the slots that equal ones hold."""
     return (
-        select(SWEEPS.c.id, SWEEPS.c.uid)
-        .where(SWEEPS.c.queue == bindparam("queue"), _IS_OPEN, has_ready_job)
+        select(SWEEPS.c.id, SWEEPS.c.uid, SWEEPS.c.priority, SWEEPS.c.max_running)
+        .where(*_is_open(SWEEPS), _has_ready_job(SWEEPS))
         .order_by((SWEEPS.c.id == func.coalesce(_first, 0)).desc(), SWEEPS.c.priority.desc(), SWEEPS.c.id)
     )
+
+
+def _undisputed() -> ScalarSelect[int]:
+    """The best sweep, if nothing need be counted for a claim: it has no limit, and none is equal to it."""
+    best, others = _open_sweeps().limit(ONE).subquery("best"), SWEEPS.alias("others")
+    equal = (others.c.priority == best.c.priority, others.c.id != best.c.id)
+    disputed = exists().where(*equal, *_is_open(others), _has_ready_job(others))
+    is_first = best.c.id == func.coalesce(_first, 0)
+    return select(best.c.id).where(best.c.max_running.is_(None), or_(is_first, ~disputed)).scalar_subquery()
 
 
 class among(FunctionElement[bool]):
@@ -86,18 +120,22 @@ def _postgresql_among(element: among, compiler: Any, **kw: Any) -> str:
 
 def _taking(chosen: CTE) -> Update:
     """The guarded UPDATE by which these jobs are taken."""
-    uid = select(SWEEPS.c.uid).where(SWEEPS.c.id == JOBS.c.sweep_id).scalar_subquery().label("uid")
-    given = (JOBS.c[name] for name in ("id", "sweep_id", "attempt", "params", "seed", "pack", "failures"))
+    uid, epochs = (
+        select(SWEEPS.c[name]).where(SWEEPS.c.id == JOBS.c.sweep_id).scalar_subquery().label(name)
+        for name in ("uid", "epochs")
+    )
+    given = (JOBS.c[name] for name in ("id", "sweep_id", "attempt", "params", "seed", "pack", "failures", "lost"))
     return (
         update(JOBS)
         .where(among(JOBS.c.id, select(chosen.c.id).scalar_subquery()), _IS_READY)
         .values(
             state=JobState.RUNNING,
             worker=bindparam("by"),
+            slot=bindparam("by_slot"),
             attempt=JOBS.c.attempt + 1,
             lease_expires_at=now(bindparam("lease")),
         )
-        .returning(*given, uid)
+        .returning(*given, uid, epochs)
     )
 
 
@@ -119,13 +157,13 @@ def _locked(chosen: Select[Any], name: str) -> CTE:
 
 
 def _best(*columns: ColumnElement[Any], sweep: ColumnElement[int] = _sweep) -> CTE:
-    ready = select(*columns).where(JOBS.c.sweep_id == sweep, _IS_READY)
+    ready = select(*columns).where(JOBS.c.sweep_id == sweep, _IS_READY, _MAY_BE_CLAIMED)
     return _locked(ready.order_by(JOBS.c.pack, JOBS.c.id).limit(ONE), "best")
 
 
 def _best_of_all() -> CTE:
-    """The first ready job of the best sweep: none, if others are just about to take all that this sweep has."""
-    return _best(JOBS.c.id, sweep=_open_sweeps().with_only_columns(SWEEPS.c.id).limit(ONE).scalar_subquery())
+    """The first ready job of an undisputed sweep: none, if others are just about to take all that this sweep has."""
+    return _best(JOBS.c.id, sweep=_undisputed())
 
 
 def _mates(pack: ColumnElement[int], limit: ColumnElement[int], *where: ColumnElement[bool]) -> CTE:
@@ -176,9 +214,19 @@ def _like() -> CTE:
 
 
 OPEN_SWEEPS = _open_sweeps()
-OPEN_SWEEP = select(SWEEPS.c.id, SWEEPS.c.uid).where(
-    SWEEPS.c.id == _sweep, SWEEPS.c.queue == bindparam("queue"), _IS_OPEN
+OPEN_SWEEP = select(SWEEPS.c.id, SWEEPS.c.uid, SWEEPS.c.priority, SWEEPS.c.max_running).where(
+    SWEEPS.c.id == _sweep, *_is_open(SWEEPS)
 )
+TAKE_TURNS = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("queue", type_=Text), TURNS)))
+RUNNING = select(COUNTS.c.sweep_id, func.sum(COUNTS.c.number).label("number")).where(
+    COUNTS.c.sweep_id.in_(bindparam("sweeps", expanding=True)), COUNTS.c.state == literal(JobState.RUNNING)
+)
+RUNNING = RUNNING.group_by(COUNTS.c.sweep_id)
+_held = select(JOBS.c.sweep_id, JOBS.c.worker, JOBS.c.slot).where(
+    JOBS.c.sweep_id.in_(bindparam("sweeps", expanding=True)), _IS_RUNNING
+)
+_held_slots = _held.distinct().subquery("held")
+HELD_SLOTS = select(_held_slots.c.sweep_id, func.count().label("slots")).group_by(_held_slots.c.sweep_id)
 TAKE_BEST = _claiming(_best_of_all())
 TAKE_ONE = _claiming(_best(JOBS.c.id))
 TAKE_SOME = _claiming(_best_with_mates())
@@ -193,17 +241,37 @@ def has_ready(session: Session, queue: str) -> bool:
     return session.connection().execute(OPEN_SWEEPS, {"queue": queue, "first": None}).first() is not None
 
 
-def next_sweep(session: Session, queue: str, first: int | None = None) -> int | None:
-    """The sweep whose job would be claimed now. Reads only: a look takes no write lock."""
-    best = session.connection().execute(OPEN_SWEEPS, {"queue": queue, "first": first}).first()
-    return None if best is None else best.id
+def next_sweep(session: Session, queue: str, first: int | None = None, leaving: int | None = None) -> int | None:
+    """The sweep whose job would be claimed now. Reads only: a look takes no write lock.
+
+    Args:
+        leaving: as if one slot more were idle, of those that this sweep holds.
+    """
+    connection = session.connection()
+    found = connection.execute(OPEN_SWEEPS, {"queue": queue, "first": first}).all()
+    best = [row for row in found if _rank(row, first) == _rank(found[0], first)]
+    if len(best) < 2:
+        return best[0].id if best else None
+    held = _slots_held(connection, [row.id for row in best])
+    held[leaving or 0] -= 1
+    return min(best, key=lambda row: (held[row.id], row.id)).id  # type: ignore[no-any-return]
+
+
+def _rank(sweep: Row[Any], first: int | None) -> tuple[bool, int]:
+    """Lower is better; equal sweeps share the slots."""
+    return sweep.id != first, -sweep.priority
+
+
+def _slots_held(connection: Connection, sweeps: Collection[int]) -> Counter[int]:
+    """sweep -> slots whose trainers train its jobs, however many each."""
+    return Counter({row.sweep_id: row.slots for row in connection.execute(HELD_SLOTS, {"sweeps": list(sweeps)})})
 
 
 def count_ready(session: Session, queue: str, at_most: int) -> int:
     """How many jobs of open sweeps are ready, counted no further than `at_most`."""
-    ready = select(Job.id).join(Sweep, Job.sweep_id == Sweep.id).where(Sweep.queue == queue)
-    some = ready.where(Sweep.state == literal(SweepState.OPEN), Job.state == literal(JobState.READY)).limit(at_most)
-    return session.scalars(select(func.count()).select_from(some.subquery())).one()
+    ready = select(JOBS.c.id).join(SWEEPS, JOBS.c.sweep_id == SWEEPS.c.id).where(*_is_open(SWEEPS), _IS_READY)
+    counted = select(func.count()).select_from(ready.limit(at_most).subquery())
+    return session.connection().execute(counted, {"queue": queue}).scalar_one()
 
 
 def claim(
@@ -212,39 +280,72 @@ def claim(
     worker: str,
     lease_seconds: float,
     *,
+    slot: int = 0,
     limit: int = 1,
     first: int | None = None,
     like: tuple[int, int] | None = None,
     beside_one: bool = False,
+    alone: bool = True,
 ) -> list[Claim]:
-    """Take the best ready job, and up to `limit` - 1 that may train with it: highest priority first, then oldest first.
+    """Take the best ready job, and up to `limit` - 1 that may train with it.
+
+    The best is of the sweep with the highest priority; of equal ones, that which holds the fewest slots, then the
+    oldest. No more of a sweep's jobs run at once than it may have.
 
     ready → running, attempt + 1, with a lease. A job that has failed before is claimed alone. A slot's share is the
     number of the pack's jobs that are ready or running, divided by the slots of the queue's living workers, rounded up:
     no more are taken. So 512 jobs come to two slots as 256 and 256.
 
     Args:
+        slot: of the worker, from 0: it trains what is claimed.
         first: the sweep that comes before all others.
         like: (sweep, pack): only such jobs, to join others that train, and of those that are ready no more than come to
             each slot: what is left over keeps all slots fed.
         beside_one: with `like`, the slot has just claimed one job of the pack, and nothing else of it: up to `limit`
             others complete its share.
+        alone: the worker holds nothing else, so it may have a job with which workers were lost.
     """
-    values = {"queue": queue, "first": first, "by": worker, "lease": lease_seconds, "most_more": MORE_OF_ONE}
+    by = {"by": worker, "by_slot": slot, "lease": lease_seconds, "alone": alone}
+    values: dict[str, Any] = by | {"queue": queue, "first": first, "most_more": MORE_OF_ONE}
     if limit == 1 and not like and (claims := _claim(session, TAKE_BEST, values)):
         return claims
     if like:
         values |= {"sweep": like[0], "of_pack": like[1]}
-    for sweep, uid in session.connection().execute(OPEN_SWEEP if like else OPEN_SWEEPS, values).all():
-        most = min(limit, sweep_spec(session, sweep, uid).pack or limit)
+    for sweep, room in _in_turn(session.connection(), OPEN_SWEEP if like else OPEN_SWEEPS, values):
+        most = min(limit, sweep_spec(session, sweep.id, sweep.uid).pack or limit, room or limit)
         statement = TAKE_ONE if most == 1 else TAKE_SOME
         if like:
             statement = TAKE_REST if beside_one else TAKE_LIKE
         if most > 1 or like:
             values |= {"limit": most, "slots": max(1, workers.count_slots(session, queue)), "most_more": MORE}
-        if claims := _claim(session, statement, values | {"sweep": sweep}):  # else others were quicker
+        if claims := _claim(session, statement, values | {"sweep": sweep.id}):  # else others were quicker
             return claims
     return []
+
+
+def _in_turn(connection: Connection, sweeps: Select[Any], values: dict[str, Any]) -> list[tuple[Row[Any], int | None]]:
+    """The sweeps that a claim may take jobs of, best first, each with the most jobs; None: no limit."""
+    found, first = connection.execute(sweeps, values).all(), values["first"]
+    if _is_counting(found, first) and connection.dialect.name == "postgresql":
+        connection.execute(TAKE_TURNS, {"queue": values["queue"]})
+        found = connection.execute(sweeps, values).all()
+    if not _is_counting(found, first):
+        return [(row, None) for row in found]
+    ids = [row.id for row in found]
+    held = _slots_held(connection, ids) if len(ids) > 1 else Counter()
+    running = {row.sweep_id: row.number for row in connection.execute(RUNNING, {"sweeps": ids})}
+    turns = []
+    for row in sorted(found, key=lambda row: (*_rank(row, first), held[row.id], row.id)):
+        room = None if row.max_running is None else row.max_running - int(running.get(row.id, 0))
+        if room is None or room > 0:
+            turns.append((row, room))
+    return turns
+
+
+def _is_counting(sweeps: Sequence[Row[Any]], first: int | None) -> bool:
+    """Whether it takes a count to say which of these a claim may take jobs of, and how many."""
+    ranks = {_rank(row, first) for row in sweeps}
+    return len(ranks) < len(sweeps) or any(row.max_running for row in sweeps)
 
 
 def _claim(session: Session, statement: dict[str, Executable], values: dict[str, Any]) -> list[Claim]:
@@ -257,13 +358,14 @@ def _claim(session: Session, statement: dict[str, Executable], values: dict[str,
     more = some.more if connection.dialect.name == "postgresql" else _begin(connection, taken, values)
     return [
         Claim(
-            spec=job_spec(spec, row.sweep_id, row.uid, row.id, row.params, row.seed),
+            spec=job_spec(spec, row.sweep_id, row.uid, row.id, row.params, row.seed, row.epochs),
             worker=values["by"],
             attempt=row.attempt,
             time_limit=spec.time_limit,
             pack=row.pack,
             most=1 if row.failures else spec.pack,  # it may be what killed its trainer: nobody joins it
             more=0 if row.failures or spec.pack == 1 else more,
+            suspect=row.lost >= SUSPECT,
         )
         for row in taken
     ]

@@ -1,10 +1,12 @@
 """Time as the database tells it: leases and due times never depend on a worker's clock."""
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Float, TypeDecorator, literal
+from sqlalchemy import DateTime, Dialect, Float, TypeDecorator, literal, text
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import FunctionElement
 
 
@@ -47,3 +49,11 @@ def _postgresql_now(element: now, compiler: Any, **kw: Any) -> str:
 def _sqlite_now(element: now, compiler: Any, **kw: Any) -> str:
     seconds = compiler.process(element.clauses, **kw)
     return f"strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%+.3f seconds', {seconds}))"
+
+
+def seconds_up(session: Session) -> float:
+    """How long the database's server has been there; infinity for SQLite, which has none."""
+    if session.get_bind().dialect.name == "sqlite":
+        return math.inf
+    up = "extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())"
+    return float(session.scalar(text(f"SELECT {up}")) or 0.0)

@@ -12,19 +12,22 @@ from jobs.history import History
 from jobs.spec import Claim, EpochReport, Json
 
 _TABLE = table(Row)
-_SAME = delete(_TABLE).where(
+_AGAIN = delete(_TABLE).where(
     _TABLE.c.job_id == bindparam("job"),
     _TABLE.c.attempt == bindparam("try"),
-    _TABLE.c.first_epoch == bindparam("first"),
+    _TABLE.c.first_epoch >= bindparam("first"),
 )
 
 
 def add(session: Session, reports: Sequence[tuple[Claim, Sequence[EpochReport]]]) -> None:
-    """Store some epochs of running jobs; storing the same ones again changes nothing."""
+    """Store some epochs of running jobs; storing the same ones again changes nothing.
+
+    What an attempt reports again, as where its pack was scattered, replaces what it has said of these and later ones.
+    """
     rows = [_row(claim, History.of(epochs)) for claim, epochs in reports]
-    same = [{"job": row["job_id"], "try": row["attempt"], "first": row["first_epoch"]} for row in rows]
+    again = [{"job": row["job_id"], "try": row["attempt"], "first": row["first_epoch"]} for row in rows]
     connection = session.connection()
-    connection.execute(_SAME, same)
+    connection.execute(_AGAIN, again)
     connection.execute(insert(_TABLE), rows)
 
 
@@ -36,14 +39,19 @@ def replace(session: Session, whole: Collection[tuple[Claim, History]]) -> None:
         connection.execute(insert(_TABLE), rows)
 
 
-def epochs(session: Session, job: int) -> list[Json]:
+def epochs(session: Session, job: int, last_attempt: int | None = None) -> list[Json]:
     """The history of a job, one object per epoch: epoch, seconds and every metric; not finite: None.
 
     What a later attempt trains again counts no longer, from the first epoch it has reported.
+
+    Args:
+        last_attempt: without those after it; None: all.
     """
-    rows = session.scalars(select(Row).where(Row.job_id == job).order_by(Row.attempt, Row.first_epoch))
+    rows = select(Row).where(Row.job_id == job).order_by(Row.attempt, Row.first_epoch)
+    if last_attempt is not None:
+        rows = rows.where(Row.attempt <= last_attempt)
     merged: dict[int, Json] = {}
-    for row in rows:
+    for row in session.scalars(rows):
         merged = {number: epoch for number, epoch in merged.items() if number < row.first_epoch}
         for epoch in History(names=row.names, content=row.content).epochs():
             merged[int(epoch["epoch"])] = _shown(epoch)

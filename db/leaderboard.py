@@ -18,9 +18,9 @@ from db.models import Job, Sweep, literal
 from db.strangers import metric_of, parameters_of
 from jobs.errors import InputError, NotFound
 from jobs.spec import Json
-from jobs.states import JobState, SweepState
+from jobs.states import SweepState
 
-RANKED = Job.state == literal(JobState.SUCCEEDED)
+RANKED = Job.rank_key.is_not(None)  # has succeeded; one that trains more epochs keeps its place by its last result
 # Of a sweep that is being deleted nothing is shown. No join: planners would begin with the sweeps, and sort.
 KEPT = Job.sweep_id.not_in(select(Sweep.id).where(Sweep.state == literal(SweepState.DELETING)))
 SWEEPS_AT_ONCE = 1_000  # of one query; databases limit its values
@@ -43,7 +43,7 @@ class Ranked:
     best_epoch: int
     epochs: int  # trained
     seconds: float  # of training, over all attempts
-    state: str  # succeeded: nothing else is ranked
+    state: str  # succeeded; another, if it is to train more epochs than this result has
 
 
 @dataclass(frozen=True, kw_only=True)

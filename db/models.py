@@ -79,7 +79,13 @@ class Sweep(Base):
     )
     max_running: Mapped[int | None] = mapped_column(Integer)  # jobs that run at once; NULL: no limit
     halting: Mapped[bool] = mapped_column(default=False, server_default=false())  # paused: what runs stops as well
-    total: Mapped[int] = mapped_column(BigInteger)  # jobs it has when it is open
+    epochs: Mapped[int] = mapped_column(
+        Integer, default=1, server_default="1"
+    )  # a job trains at most; the spec's, or more
+    extending: Mapped[dict[str, Any] | None] = mapped_column(
+        Document
+    )  # what an extension has still to do: db.extension
+    total: Mapped[int] = mapped_column(BigInteger)  # jobs it has when it is open, or wholly extended
     created_at: Mapped[datetime] = mapped_column(Moment)
     touched_at: Mapped[datetime] = mapped_column(Moment)  # last sign of its submitter while it is being submitted
     finished_at: Mapped[datetime | None] = mapped_column(Moment)  # all jobs final, or cancelled
@@ -136,24 +142,30 @@ class Job(Base):
     epoch: Mapped[int] = mapped_column(Integer, default=0)  # last reported one
     reason: Mapped[str | None] = mapped_column(Text)  # FailureReason of the last failure
     error: Mapped[str | None] = mapped_column(Text)  # its message
-    finished_at: Mapped[datetime | None] = mapped_column(Moment)  # while final
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)  # while final, and while it has a result
     score: Mapped[float | None] = mapped_column()  # the objective's metric at the best epoch; NULL: not finite
     # Lower is better, whatever the mode; not finite: the largest float. So one ascending index serves every ranking.
     rank_key: Mapped[float | None] = mapped_column()
     metrics: Mapped[dict[str, Any] | None] = mapped_column(Document)  # of the best epoch; non-finite values: null
     best_epoch: Mapped[int | None] = mapped_column(Integer)
     epochs: Mapped[int | None] = mapped_column(Integer)  # trained
+    until: Mapped[int | None] = mapped_column(
+        Integer
+    )  # epochs it was to train at most; NULL: as its sweep was submitted
     seconds: Mapped[float | None] = mapped_column()  # of training, over all attempts
 
     __table_args__ = (
         UniqueConstraint("sweep_id", "cell", "seed"),
         CheckConstraint(_one_of("state", JobState), name="state"),
         CheckConstraint(f"reason IS NULL OR {_one_of('reason', FailureReason)}", name="reason"),
-        CheckConstraint(f"(finished_at IS NOT NULL) = ({_one_of('state', _sorted_final())})", name="final"),
+        # A job that is to train more epochs keeps its result, and its place on the leaderboard, until it has a new one.
+        CheckConstraint(
+            f"(finished_at IS NOT NULL) = ({_one_of('state', _sorted_final())} OR rank_key IS NOT NULL)", name="final"
+        ),
         CheckConstraint("(worker IS NOT NULL) = (state = 'running')", name="worker"),
         CheckConstraint("(lease_expires_at IS NOT NULL) = (state = 'running')", name="lease"),
         CheckConstraint("(due_at IS NOT NULL) = (state = 'waiting')", name="due"),
-        CheckConstraint("(rank_key IS NOT NULL) = (state = 'succeeded')", name="ranked"),
+        CheckConstraint("state <> 'succeeded' OR rank_key IS NOT NULL", name="ranked"),
         CheckConstraint("state <> 'failed' OR reason IS NOT NULL", name="failed"),
         CheckConstraint("attempt >= 0 AND failures >= 0 AND failures <= attempt", name="attempt"),
         *(
@@ -162,9 +174,10 @@ class Job(Base):
                 ("ix_jobs_waiting", ("due_at",), "state = 'waiting'"),
                 # Few rows. The lease itself is not indexed: renewing it would then rewrite the index (queue.md, 5.2).
                 ("ix_jobs_running", ("worker", "id"), "state = 'running'"),
-                ("ix_jobs_rank_sweep", ("sweep_id", "rank_key", "finished_at", "id"), "state = 'succeeded'"),
-                ("ix_jobs_rank_task", ("task", "metric", "rank_key", "finished_at", "id"), "state = 'succeeded'"),
-                ("ix_jobs_rank_all", ("rank_key", "finished_at", "id"), "state = 'succeeded'"),
+                ("ix_jobs_failed", ("sweep_id", "reason"), "state = 'failed'"),
+                ("ix_jobs_rank_sweep", ("sweep_id", "rank_key", "finished_at", "id"), "rank_key IS NOT NULL"),
+                ("ix_jobs_rank_task", ("task", "metric", "rank_key", "finished_at", "id"), "rank_key IS NOT NULL"),
+                ("ix_jobs_rank_all", ("rank_key", "finished_at", "id"), "rank_key IS NOT NULL"),
             )
         ),
         # The claim: a sweep's first ready job, and those that may train with it; counts per state.
@@ -207,9 +220,10 @@ class Attempt(Base):
     worker: Mapped[str] = mapped_column(Text)
     started_at: Mapped[datetime] = mapped_column(Moment)
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
-    # succeeded, cancelled, given back, or a FailureReason; NULL while it runs
+    # succeeded, cancelled, given back, preempted (its worker stopped), or a FailureReason; NULL while it runs
     outcome: Mapped[str | None] = mapped_column(Text)
     error: Mapped[str | None] = mapped_column(Text)  # message and traceback
+    epoch: Mapped[int | None] = mapped_column(Integer)  # last one reported; NULL: none, or it runs
     resumed_from: Mapped[int | None] = mapped_column(Integer)  # epoch of the checkpoint it started from
     environment: Mapped[dict[str, Any] | None] = mapped_column(Document)  # device, versions, data fingerprint, …
 

@@ -13,6 +13,7 @@ from db import history, rows
 from db.models import Attempt, Job, Model, Sweep
 from jobs.errors import NotFound
 from jobs.spec import BestModel, JobSpec, Json
+from jobs.states import JobState
 
 # The columns of a job that its details show as they are.
 COPIED = (
@@ -31,8 +32,9 @@ class AttemptDetails:
     worker: str
     started_at: datetime
     finished_at: datetime | None
-    outcome: str | None  # "succeeded", "cancelled", "given back" or a FailureReason; None while it runs
+    outcome: str | None  # "succeeded", "cancelled", "given back", "preempted" or a FailureReason; None while it runs
     error: str | None  # message and traceback
+    epoch: int | None  # last one reported; None: none, or it runs
     resumed_from: int | None  # epoch of the checkpoint it started from
 
 
@@ -110,7 +112,7 @@ def _details(session: Session, sweep: Sweep, jobs: Sequence[Job]) -> list[JobDet
             mode=sweep.mode,
             metrics=job.metrics or {},
             attempts=[_attempt(attempt) for attempt in attempts[job.id]],
-            history=history.epochs(session, job.id),
+            history=history.epochs(session, job.id, _last_attempt(job, attempts[job.id])),
             environment=next((one.environment for one in reversed(attempts[job.id]) if one.environment), {}),
             artifacts=_artifacts(models.get(job.id)),
             samples=models[job.id].samples or [] if job.id in models else [],
@@ -128,7 +130,8 @@ def job_spec(session: Session, job: int) -> JobSpec:
     """
     row, sweep = _found(session, job)
     spec = rows.sweep_spec(session, sweep.id, sweep.uid)
-    return rows.job_spec(spec, sweep.id, sweep.uid, job, row.params, row.seed)
+    epochs = sweep.epochs if row.rank_key is None else row.until or spec.epochs  # those that its result comes from
+    return rows.job_spec(spec, sweep.id, sweep.uid, job, row.params, row.seed, epochs)
 
 
 def best_model(session: Session, job: int) -> BestModel:
@@ -162,6 +165,13 @@ def _found(session: Session, job: int) -> tuple[Job, Sweep]:
     return row, session.get_one(Sweep, row.sweep_id)
 
 
+def _last_attempt(job: Job, attempts: Sequence[Attempt]) -> int | None:
+    """Of the history to show. A job that trains more epochs shows its last result until it has a new one."""
+    if job.rank_key is None or job.state == JobState.SUCCEEDED:
+        return None
+    return max(one.attempt for one in attempts if one.outcome == JobState.SUCCEEDED)
+
+
 def _attempt(row: Attempt) -> AttemptDetails:
     return AttemptDetails(
         attempt=row.attempt,
@@ -170,6 +180,7 @@ def _attempt(row: Attempt) -> AttemptDetails:
         finished_at=row.finished_at,
         outcome=row.outcome,
         error=row.error,
+        epoch=row.epoch,
         resumed_from=row.resumed_from,
     )
 

@@ -17,7 +17,7 @@ from sqlalchemy import Row, Select, bindparam, delete, func, insert, null, selec
 from sqlalchemy.orm import Session
 
 from db.clock import now
-from db.models import Job, Kept, Model, Sweep
+from db.models import Job, Kept, Model, Sweep, literal
 from db.rows import execute_update, sweep_spec, table
 from db.session import Database
 from jobs.spec import Claim, Keep
@@ -38,8 +38,13 @@ _FREE_MODEL = (
 )
 _FREE = update(KEPT).where(KEPT.c.job_id == bindparam("by_job")).values(rank_key=null(), due=True)
 _COLUMNS = select(Kept.job_id, Kept.sweep_id, Kept.attempt, Kept.rank_key, Model.path)
-# As the index has it: planners take a partial one only when they see its condition.
-_DUE = _COLUMNS.join(Model, Model.job_id == Kept.job_id).where(text("kept.due"))
+# As the index has it: planners take a partial one only when they see its condition. A job that trains more epochs goes
+# on from its last checkpoint: it is seen to when it has succeeded again.
+_DUE = (
+    _COLUMNS.join(Model, Model.job_id == Kept.job_id)
+    .join(Job, Job.id == Kept.job_id)
+    .where(text("kept.due"), Job.state == literal(JobState.SUCCEEDED))
+)
 # Not if it has succeeded again meanwhile, or was freed.
 _SEEN = (KEPT.c.job_id == bindparam("by_job"), KEPT.c.attempt == bindparam("by_attempt"))
 _FORGET = delete(KEPT).where(*_SEEN, KEPT.c.rank_key.is_(None))

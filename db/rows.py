@@ -14,7 +14,7 @@ from jobs.spec import JobSpec, Json, SweepSpec
 
 _SPEC = TypeAdapter(SweepSpec)
 _KEPT = 256  # specs that a process remembers
-_specs: dict[str, SweepSpec] = {}  # by the sweep's uid; a spec never changes
+_specs: dict[str, SweepSpec] = {}  # by the sweep's uid; what we take of a spec never changes
 
 
 def table(model: type[Base]) -> Table:
@@ -46,7 +46,7 @@ def spec_as_json(spec: SweepSpec) -> Json:
 
 
 def sweep_spec(session: Session, sweep: int, uid: str) -> SweepSpec:
-    """The spec of a stored sweep, read once."""
+    """The spec of a stored sweep, read once. Its values, seeds and epochs may be those of before an extension."""
     spec = _specs.get(uid)
     if spec is None:
         spec = _SPEC.validate_python(session.scalars(select(Sweep.spec).where(Sweep.id == sweep)).one())
@@ -56,7 +56,7 @@ def sweep_spec(session: Session, sweep: int, uid: str) -> SweepSpec:
     return spec
 
 
-def job_spec(spec: SweepSpec, sweep: int, uid: str, job: int, params: Json, seed: int) -> JobSpec:
+def job_spec(spec: SweepSpec, sweep: int, uid: str, job: int, params: Json, seed: int, epochs: int) -> JobSpec:
     """What a trainer needs to know of a job: its row's own values over those of its sweep."""
     return JobSpec(
         job=job,
@@ -65,7 +65,7 @@ def job_spec(spec: SweepSpec, sweep: int, uid: str, job: int, params: Json, seed
         task=spec.task,
         params={**spec.fixed, **params},
         seed=seed,
-        epochs=spec.epochs,
+        epochs=epochs,
         objective=spec.objective,
         early_stopping=spec.early_stopping,
     )

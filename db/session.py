@@ -4,11 +4,12 @@ import math
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import psycopg
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -38,6 +39,8 @@ POSTGRESQL = {
 }
 
 
+ANSWER_SECONDS = 65.0  # longer than any statement may take
+
 # A connection that was used so lately is not asked whether it still works. If it does not, a transaction fails as if
 # the server had gone in its middle, and all who use a database try again then.
 TRUSTED_SECONDS = 1.0
@@ -52,8 +55,13 @@ class Database:
         InputError: the URL is not one of a supported database.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float = ANSWER_SECONDS) -> None:
+        """
+        Args:
+            patience: seconds without an answer of PostgreSQL after which a connection is taken for dead.
+        """
         self.engine = _create_engine(url)
+        self._patience = patience
         self.dialect = self.engine.dialect.name  # "sqlite" or "postgresql"
 
     def __str__(self) -> str:
@@ -71,17 +79,20 @@ class Database:
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
+    def writing(self, patience: float | None = None) -> Iterator[Session]:
         """A session for writing: commits at the end, or rolls back on any error.
 
         On SQLite it takes the write lock at once: a reader that turns writer later fails with "database is locked",
         whatever the timeout (queue.md, 5.1).
 
+        Args:
+            patience: seconds; other than this database's own.
+
         Raises:
             DatabaseAway: the database does not answer, or not in time.
             DatabaseError: it refuses.
         """
-        with self._session("BEGIN IMMEDIATE") as session:
+        with self._session("BEGIN IMMEDIATE", patience=patience) as session:
             yield session
 
     @contextmanager
@@ -101,8 +112,8 @@ class Database:
             self.engine.dispose()  # the next connection checks them again
 
     @contextmanager
-    def _session(self, *begin: str) -> Iterator[Session]:
-        _begin.statements = begin
+    def _session(self, *begin: str, patience: float | None = None) -> Iterator[Session]:
+        _begin.statements, _patience.seconds = begin, patience or self._patience
         try:
             with Session(self.engine, expire_on_commit=False) as session, session.begin():
                 session.connection()  # begins now, with this thread's statement
@@ -121,6 +132,37 @@ def _told(error: SQLAlchemyError) -> str:
 
 
 _begin = threading.local()  # what begins the session that this thread is opening; SQLite only
+_patience = threading.local()  # how long the session that this thread has opened waits for an answer; PostgreSQL only
+
+T = TypeVar("T")
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection that is dead when the server says nothing for too long.
+
+    Neither keepalives nor `tcp_user_timeout` notice it where something on the way, such as a load balancer, goes on to
+    acknowledge what we send; or a server that is frozen.
+    """
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        return super().wait(self._impatient(gen), *args, **options)
+
+    def _impatient(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        patience = getattr(_patience, "seconds", ANSWER_SECONDS)
+        heard = time.monotonic()
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted  # what has happened on the socket; nothing, about each 0.1 s
+                if ready:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > patience:
+                    self.close()
+                    raise psycopg.OperationalError(f"the server has not answered for {patience:.1f} s")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
 
 
 def _create_engine(url: str) -> Engine:
@@ -144,6 +186,10 @@ def _create_engine(url: str) -> Engine:
 
 def _postgresql_engine(url: Any) -> Engine:
     engine = create_engine(url, pool_size=10, max_overflow=20, connect_args=POSTGRESQL)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Connection:
+        return Connection.connect(*arguments, **options)
 
     @event.listens_for(engine, "checkin")
     def note(connection: Any, record: ConnectionPoolEntry) -> None:

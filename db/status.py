@@ -1,5 +1,6 @@
 """How far is it? Counts that are kept, and the best score from an index: cheap enough to ask every half second."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 from db import counts
 from db.clock import now
 from db.leaderboard import RANKED
-from db.models import Job, Sweep, Worker
+from db.models import Job, Sweep, Worker, literal
 from db.workers import ALIVE_SECONDS
 from jobs.errors import NotFound
 from jobs.states import FINAL, JobState, SweepState
@@ -27,6 +28,7 @@ class SweepStatus:
     state: str  # SweepState
     total: int  # jobs
     jobs: dict[str, int]  # state -> number of jobs; every state is there
+    reasons: dict[str, int] = field(default_factory=dict)  # FailureReason -> number of failed jobs
     metric: str
     mode: str  # "max" or "min"
     best: float | None  # best score so far
@@ -35,6 +37,10 @@ class SweepStatus:
     workers: int  # of its queue, that gave a sign of life lately
     created_at: datetime
     finished_at: datetime | None
+    priority: int = 0
+    max_running: int | None = None  # jobs that run at once; None: no limit
+    halting: bool = False  # it is paused, and what runs is given back
+    extending: bool = False  # jobs are being added, or are about to train more epochs
 
     @property
     def done(self) -> int:
@@ -44,7 +50,7 @@ class SweepStatus:
     @property
     def finished(self) -> bool:
         """Every job is final: nothing will change unless the user retries or resumes."""
-        return self.done >= self.total
+        return self.done >= self.total and not self.extending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +116,10 @@ def _sweeps() -> Select[*tuple[Any, ...]]:
         Sweep.queue,
         Sweep.created_at,
         Sweep.finished_at,
+        Sweep.priority,
+        Sweep.max_running,
+        Sweep.halting,
+        Sweep.extending.is_not(None).label("extending"),
         _best(Job.score).label("best"),
         _best(Job.id).label("best_job"),
         _workers_alive().label("workers"),
@@ -131,11 +141,25 @@ def _workers_alive() -> ColumnElement[int]:
 def _statuses(session: Session, query: Select[*tuple[Any, ...]]) -> list[SweepStatus]:
     rows = session.execute(query).all()
     found = counts.of_sweeps(session, [row.id for row in rows])
+    reasons = _reasons(session, [row.id for row in rows if found[row.id][JobState.FAILED]])
     return [
         SweepStatus(
             sweep=row.id,
             jobs=found[row.id],
+            reasons=reasons.get(row.id, {}),
             **{name: value for name, value in row._mapping.items() if name != "id"},
         )
         for row in rows
     ]
+
+
+def _reasons(session: Session, sweeps: Sequence[int]) -> dict[int, dict[str, int]]:
+    """Why the failed jobs of each of these sweeps have failed: counted in an index that holds nothing else."""
+    if not sweeps:
+        return {}
+    failed = (Job.sweep_id.in_(sweeps), Job.state == literal(JobState.FAILED))
+    query = select(Job.sweep_id, Job.reason, func.count()).where(*failed).group_by(Job.sweep_id, Job.reason)
+    reasons: dict[int, dict[str, int]] = {sweep: {} for sweep in sweeps}
+    for sweep, reason, number in session.execute(query):
+        reasons[sweep][reason or ""] = number
+    return {sweep: dict(sorted(named.items(), key=lambda one: (-one[1], one[0]))) for sweep, named in reasons.items()}

@@ -33,6 +33,9 @@ def add_sweep(session: Session, spec: SweepSpec, spec_hash: str, total: int) -> 
         metric=spec.objective.metric,
         mode=spec.objective.mode,
         retries=spec.retries,
+        retry_on=spec.retry_on,
+        epochs=spec.epochs,
+        max_running=spec.max_running,
         total=total,
         created_at=now(),
         touched_at=now(),
@@ -59,7 +62,18 @@ def add_jobs(
     ).one_or_none()
     if touched is None:
         raise DatabaseError(f"sweep {sweep} is no longer being submitted")
-    same = (sweep, touched.task, touched.metric, JobState.READY.value, 0, 0, 0)
+    insert_jobs(session, sweep, touched.task, touched.metric, rows, packs)
+
+
+def insert_jobs(
+    session: Session, sweep: int, task: str, metric: str, rows: Sequence[tuple[int, int, Json]], packs: Iterable[int]
+) -> None:
+    """Add ready jobs to a sweep whose row is locked, and count them. Arguments as those of `add_jobs`.
+
+    Raises:
+        DatabaseError: it has such a cell and seed already.
+    """
+    same = (sweep, task, metric, JobState.READY.value, 0, 0, 0)
     bulk.insert(
         session,
         JOBS,

@@ -23,9 +23,23 @@ def counted(what: str, total: int) -> Iterator[AdvanceBy]:
 
 
 @contextmanager
-def _bar(what: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is told how far it is: so many steps of so many."""
+    with _bar(what, None) as update:
+        before = 0
+
+        def show(done: int, total: int) -> None:
+            nonlocal before
+            update(done - before, "", total)
+            before = done
+
+        yield show
+
+
+@contextmanager
+def _bar(what: str, total: int | None) -> Iterator[Callable[..., None]]:
     if not sys.stderr.isatty():
-        yield lambda steps, words: None
+        yield lambda steps, words, total=None: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -39,4 +53,4 @@ def _bar(what: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=total)
-        yield lambda steps, words: progress.update(bar, advance=steps, description=words)
+        yield lambda steps, words, total=total: progress.update(bar, advance=steps, description=words, total=total)

@@ -33,6 +33,7 @@ import torch
 
 model = torch.export.load("model.pt2").module()
 predictions = model(torch.zeros(1, {shape}, dtype=torch.{type}))"""
+ELSEWHERE = ("data", "rows", "notes", "parameters", "checkpoint_missed")  # told in another part, or of no use here
 GIVEN = {"table": '"rows.csv"', "image": '["picture.png"]', "text": '"Once upon a time"'}
 
 
@@ -49,7 +50,7 @@ def text(details: JobDetails, spec: JobSpec, model: "Model", exported: "Exported
         ["## Use", "", *_use(model, exported)],
         ["## Training", "", *_training(details, spec, preprocessing.parameters(model.net))],
         ["## Data", "", *_data(details)],
-        ["## Environment", "", *_pairs(details.environment, without=("data", "rows", "notes", "parameters"))],
+        ["## Environment", "", *_pairs(details.environment, without=ELSEWHERE)],
     ]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 

@@ -176,7 +176,7 @@ class _Cleaner:
     def _local(self) -> Iterator[tuple[str, Path]]:
         """Files beside the store that can go, with their kinds."""
         yield from (("cache", path) for path in _cached(Path(self._settings.cache)))
-        yield from (("spool", path) for path in self._spooled(Path(self._settings.home).resolve() / "spool"))
+        yield from (("spool", path) for path in self._spooled(self._settings.spool_folder))
 
     def _spooled(self, folder: Path) -> Iterator[Path]:
         named = {path: found for path in _plain_files(folder) if (found := _SPOOLED.fullmatch(path.name))}

@@ -9,11 +9,12 @@ from db import emptiness, leaderboard, migrate, status, workers
 from db.leaderboard import Ranked, RankedCell
 from db.session import Database
 from db.status import SweepStatus
+from gridyard.ids import check_id
 from gridyard.job import Job
 from gridyard.sweep import Sweep
 from jobs import catalogue, settings
 from jobs.catalogue import Task
-from jobs.errors import InputError, NotFound
+from jobs.errors import InputError
 from scheduler import conditions
 from scheduler.places import Places, Problems
 from scheduler.plain import MAX_INT, plain
@@ -97,7 +98,7 @@ class Yard:
         Raises:
             NotFound: there is none.
         """
-        _check_id("sweep", sweep)
+        check_id("sweep", sweep)
         found = Sweep(self, sweep)
         found.status()
         return found
@@ -123,7 +124,7 @@ class Yard:
         Raises:
             NotFound: there is none.
         """
-        _check_id("job", job)
+        check_id("job", job)
         found = Job(self, job)
         found.details()
         return found
@@ -162,7 +163,7 @@ class Yard:
         if top is not None and not 1 <= top <= MAX_INT:
             raise InputError(f"top is a whole number from 1 to {MAX_INT}, not {top}")
         if sweep is not None:
-            _check_id("sweep", sweep)
+            check_id("sweep", sweep)
         where = _plain(where or {})
         rank = leaderboard.by_cell if by == "cell" else leaderboard.top
         with self.database.reading() as session:
@@ -204,11 +205,6 @@ class Yard:
             return list(catalogue.tasks().values())
         known = catalogue.get(task)
         return [known] if known else []
-
-
-def _check_id(kind: str, number: int) -> None:
-    if abs(number) > MAX_INT:  # the database's driver would fail on it
-        raise NotFound(f"there is no {kind} {number}; an id is a whole number of at most {MAX_INT}")
 
 
 def _plain(where: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from db import queue
 from db import workers as register
 from db.session import Database
 from jobs import catalogue, data
-from jobs.errors import DatabaseError, GridyardError
+from jobs.errors import DatabaseError, GridyardError, InputError
 from jobs.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ DEATHS = 5  # so many deaths of the worker …
 DEATHS_SECONDS = 60.0  # … in this time, and we give up
 KILL_SECONDS = 10.0  # a worker that is still there so long after its grace is killed
 LOG_TAIL = 2_000  # characters of its log that are shown when we give up
+WRONG_INPUT, SAYS = 2, "gridyard: "  # how a command ends that could not do what was asked, and begins to say why
 
 
 def is_needed(sweep: "Sweep") -> bool:
@@ -137,7 +138,8 @@ class LocalWorker:
         self._command += [] if slots is None else ["--slots", str(slots)]
         self._environment = os.environ | {PREFIX + name.upper(): value for name, value in yard.overrides.items()}
         self._log = log_file(yard.settings)
-        self._grace = yard.settings.grace_seconds
+        self._grace, self._most_lost = yard.settings.grace_seconds, yard.settings.most_lost
+        self._log_start = 0  # bytes of the log that earlier workers wrote
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
         self._deaths: deque[float] = deque(maxlen=DEATHS)
@@ -145,6 +147,7 @@ class LocalWorker:
     def start(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
+            self._log_start = log.tell()
             # A session of its own: Ctrl-C in the terminal reaches only us, and we stop it in order. Its stdin closes
             # when we end in whatever way, so it never outlives us.
             self._process = subprocess.Popen(
@@ -160,10 +163,13 @@ class LocalWorker:
         """Start it again if it has died.
 
         Raises:
+            InputError: it has ended because of a setting, or of this machine.
             GridyardError: it has died DEATHS times in DEATHS_SECONDS.
         """
         if self._process is None or self._process.poll() is None:
             return
+        if self._process.returncode == WRONG_INPUT:
+            raise InputError(self._last_words())
         self._deaths.append(time.monotonic())
         if len(self._deaths) == DEATHS and self._deaths[-1] - self._deaths[0] < DEATHS_SECONDS:
             tail = self._log.read_text(errors="replace")[-LOG_TAIL:].strip()
@@ -172,12 +178,20 @@ class LocalWorker:
         self._rescue(self._process.pid)
         self.start()
 
+    def _last_words(self) -> str:
+        """The message by which it ended."""
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            lines = log.read().decode(errors="replace").splitlines()
+        said = [line.removeprefix(SAYS) for line in lines if line.startswith(SAYS)]
+        return said[-1] if said else f"the worker has stopped; see {self._log}"
+
     def _rescue(self, pid: int) -> None:
         """Take back what a dead worker held, now: we have seen it die, so its leases need not run out."""
         # Should the database be away, the scheduler does it later.
         with contextlib.suppress(DatabaseError), self._database.writing() as session:
             for worker in register.of_process(session, socket.gethostname(), pid):
-                queue.rescue(session, worker)
+                queue.rescue(session, worker, most_lost=self._most_lost)
                 register.stop(session, worker)
 
     def stop(self) -> None:

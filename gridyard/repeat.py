@@ -13,7 +13,6 @@ from db.results import JobDetails
 from gridyard import bars
 from jobs.errors import InputError, JobsFailed, NotFound, StoreError
 from jobs.spec import Answer, Assignment, EpochReport, Failure, JobSpec, Json, TrainResult
-from jobs.states import JobState
 
 if TYPE_CHECKING:
     from gridyard.job import Job
@@ -90,7 +89,7 @@ def repeat(job: "Job", tolerance: float | None = None) -> Repeated:
     if tolerance is not None and not 0 <= tolerance < math.inf:
         raise InputError(f"the tolerance is a number from 0 on, not {tolerance}")
     details = job.details()
-    if details.state != JobState.SUCCEEDED:
+    if details.best_epoch is None:  # nor an earlier result
         raise InputError(f"job {job.id} is {details.state}; only a job that has succeeded can be repeated")
     result = _trained(job, details)
     return compare(details, result, job.content, tolerance)
@@ -251,7 +250,7 @@ def _texts(samples: list[Json]) -> list[Json]:
 def _changed(recorded: Json, repeated: Json) -> list[Changed]:
     """What may change numbers. A pack does not, unless torch.func mapped the network over its jobs."""
     recorded, repeated = (
-        {name: value for name, value in one.items() if name != "pack"}
+        {name: value for name, value in one.items() if name not in ("pack", "checkpoint_missed")}
         | {"mapped": one.get("pack", {}).get("mode") == "mapped"}
         for one in (recorded, repeated)
     )

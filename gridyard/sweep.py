@@ -1,7 +1,8 @@
 """A submitted sweep, as the Python client shows it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 from db import queue, status
 from db.leaderboard import Ranked, RankedCell
 from db.status import FailedJob, SweepStatus
+from gridyard.ids import check_id
 from gridyard.job import Job
-from jobs.errors import NotFound
+from jobs.errors import InputError, NotFound, did_you_mean
+from jobs.states import FailureReason
 
 if TYPE_CHECKING:
     import pandas
 
     from gridyard.cleaning import Cleaned
     from gridyard.client import Yard
+    from scheduler.extend import Extended
 
 
 class Sweep:
@@ -87,18 +91,91 @@ class Sweep:
         """Stop it; the number of jobs that will not be finished."""
         return self._change(queue.cancel_sweep)
 
-    def pause(self) -> bool:
-        """Let running jobs finish and start no more, until it is resumed; False when it is not open."""
+    def pause(self, *, now: bool = False) -> bool:
+        """Start no more jobs, until it is resumed; False when it is not open.
+
+        Args:
+            now: running jobs stop at their last checkpoint and are given back; else they finish. Also of a sweep that
+                is paused already.
+        """
         with self.yard.database.writing() as session:
-            return queue.pause_sweep(session, self.id)
+            return queue.pause_sweep(session, self.id, halt=now)
 
     def resume(self) -> int:
         """Carry a paused or cancelled sweep on; the number of cancelled jobs that are ready again."""
         return self._change(queue.resume_sweep)
 
-    def retry(self) -> int:
-        """Try its failed jobs again; their number."""
-        return self._change(queue.retry_sweep)
+    def retry(self, *, reasons: Iterable[str] = (), jobs: Iterable[int] = ()) -> int:
+        """Try its failed jobs again, with all their retries; their number.
+
+        Args:
+            reasons: only those that failed for one of these, such as "timeout".
+            jobs: only those of these ids.
+
+        Raises:
+            InputError: there is no such reason, or one of the jobs is no failed job of this sweep.
+        """
+        chosen, ids = [_reason(reason) for reason in reasons], list(jobs)
+        if chosen and ids:
+            raise InputError("reasons and jobs are both given; keep one of them")
+        for job in ids:
+            check_id("job", job)
+        return self._change(partial(queue.retry_sweep, reasons=chosen, jobs=ids))
+
+    def extend(
+        self,
+        *,
+        grid: Mapping[str, Sequence[Any]] | None = None,
+        cells: Sequence[Mapping[str, Any]] | None = None,
+        seeds: int | Sequence[int] | None = None,
+        epochs: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> "Extended":
+        """Add what it does not have yet, while it runs or after its end. What it has keeps its numbers and results.
+
+        Args:
+            grid: more values of its grid's parameters.
+            cells: more cells, of a sweep that lists them.
+            seeds: as in a sweep file: n means the seeds 0 … n-1.
+            epochs: the most a job trains. Jobs that have trained all theirs go on, and keep their results until then.
+            progress: called with the number of new jobs stored so far, and of all.
+
+        Raises:
+            InputError: it is cancelled, or something is wrong; nothing is changed.
+        """
+        from scheduler import extend
+
+        keys = {"grid": grid, "cells": cells, "seeds": seeds, "epochs": epochs}
+        extended = extend.extend(self.yard.database, self.id, keys, progress=progress)
+        self.yard.ring(extended.queue, extended.jobs + extended.again)
+        return extended
+
+    @property
+    def priority(self) -> int:
+        """Jobs of a higher one are claimed first; it may be set at any time."""
+        return self.status().priority
+
+    @priority.setter
+    def priority(self, priority: int) -> None:
+        self._set("priority", priority, queue.prioritise_sweep)
+
+    @property
+    def max_running(self) -> int | None:
+        """How many of its jobs run at once, None for no limit; it may be set at any time."""
+        return self.status().max_running
+
+    @max_running.setter
+    def max_running(self, max_running: int | None) -> None:
+        self._set("max_running", max_running, queue.limit_sweep)
+        found = self.status()
+        self.yard.ring(found.queue, found.jobs["ready"])
+
+    def _set(self, name: str, value: int | None, change: Callable[..., None]) -> None:
+        from scheduler.validate import check_key
+
+        check_key(name, value)
+        with self.yard.database.writing() as session:
+            change(session, self.id, value)
 
     def delete(self, archive: str | PathLike[str] | None = None) -> None:
         """Delete it: its rows, and its files in the store. The yard goes on meanwhile; a progress bar is shown.
@@ -136,3 +213,12 @@ class Sweep:
             changed = change(session, self.id)
         self.yard.ring(found.queue, changed)
         return changed
+
+
+def _reason(reason: str) -> FailureReason:
+    try:
+        return FailureReason(reason)
+    except ValueError:
+        known = [found.value for found in FailureReason]
+        hint = did_you_mean(str(reason), known)
+        raise InputError(f"there is no reason {reason!r}{hint} Reasons: {', '.join(known)}") from None

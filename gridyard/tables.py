@@ -14,8 +14,8 @@ WIDTH = 100  # columns of text that a leaderboard should fit in
 WIDEST = 10_000  # columns of text; no table is cut below that
 LEFT = {  # headers of columns of words; numbers stand to the right
     *("", "name", "task", "state", "description", "objective", "type", "default", "allowed"),
-    *("source", "worker", "outcome", "started", "metric"),
-    *("what", "where", "licence", "kind", "check", "found", "do"),
+    *("source", "worker", "outcome", "started", "ended", "metric"),
+    *("what", "where", "licence", "kind"),
 }
 
 # Columns of sentences, and how narrow they may become on a terminal.

@@ -71,6 +71,12 @@ class Built:
         """Numbers that a sample becomes on its way through the layers, roughly: their last sizes."""
         return sum(place.shape[-1] for place in self.layout.places)
 
+    @cached_property
+    def outputs(self) -> int:
+        """Numbers of an epoch that its metrics are computed of, roughly: as the last layer gives them."""
+        width = self.layout.places[-1].shape[-1] if self.measures and self.layout.places else 0
+        return len(self.problem.train) * width
+
     @property
     def parameters(self) -> int:
         """Numbers that are trained."""

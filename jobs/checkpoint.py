@@ -1,4 +1,7 @@
-"""The `last` checkpoint: one safetensors file with all a job needs to go on as if nothing had happened."""
+"""The `last` checkpoint: one safetensors file with all a job needs to go on as if nothing had happened.
+
+Also in the middle of an epoch: it then holds how far the job is, and what the epoch has gathered until there.
+"""
 
 import hashlib
 import json
@@ -11,13 +14,15 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from jobs import tensorfile
+from jobs import progress, tensorfile
 from jobs.errors import CheckpointDamaged, StoreError
+from jobs.params import follows_epochs
 from jobs.row import Best, Row, State
 from jobs.spec import EpochReport, Json
 from jobs.store import Store
 
-FORMAT = "gridyard checkpoint 3"
+FORMAT = "gridyard checkpoint 4"
+READ = (FORMAT, "gridyard checkpoint 3")  # 3: only between epochs, and after the first
 WARNING_SECONDS = 60.0  # between two warnings of checkpoints that cannot be written
 SAVING = 10  # checkpoints that took a second are followed by ten of training, or large networks would mostly be written
 logger = logging.getLogger(__name__)
@@ -32,7 +37,7 @@ class Writer:
         self._written: Future[None] | None = None
         self._seconds = 0.0  # how long the last ones took
         self._begun = time.monotonic()
-        self._warned = float("-inf")
+        self._failing = False  # the last ones could not be written
 
     def due(self, seconds: float) -> bool:
         """Whether it is time again, at least so many seconds after the last ones; 0: always, and no other way."""
@@ -44,8 +49,8 @@ class Writer:
     def save(self, rows: Sequence[tuple[Row, State]], *, wait: bool) -> None:
         """Write `last` of these attempts, each whole or not at all.
 
-        A store that fails is only warned of: the training goes on, and the next attempt starts from an older
-        checkpoint.
+        A store that fails is only warned of, once until it works again: the training goes on, the next attempt starts
+        from an older checkpoint, and the result tells of it.
 
         Args:
             wait: until they are written.
@@ -64,9 +69,15 @@ class Writer:
             try:
                 self._store.write(path(row.spec.job, row.assignment.attempt), content())
             except Exception as error:  # a checkpoint is a help: nothing ends for want of one
-                if time.monotonic() - self._warned >= WARNING_SECONDS:
-                    logger.warning("job %d, epoch %d: no checkpoint: %s", row.spec.job, epoch, error)
-                    self._warned = time.monotonic()
+                row.unsaved = f"epoch {epoch}: {error}"
+                if not self._failing:
+                    told = "job %d, epoch %d: no checkpoint, training goes on without: %s"
+                    logger.warning(told, row.spec.job, epoch, error)
+                self._failing = True
+                continue
+            if self._failing:
+                logger.warning("job %d, epoch %d: checkpoints are written again", row.spec.job, epoch)
+            self._failing = False
         self._seconds = time.monotonic() - started
 
     def close(self) -> None:
@@ -90,6 +101,8 @@ def resume(row: Row, store: Store) -> None:
             logger.warning("%s; an older checkpoint is looked for, else job %d starts afresh", error, row.spec.job)
             continue
         row.resumed_from = row.epoch
+        if row.at is not None:
+            logger.info("job %d goes on in epoch %d after batch %d", row.spec.job, row.epoch + 1, row.at[0])
         return
 
 
@@ -100,24 +113,27 @@ def dump(row: Row, state: State) -> bytes:
 
 def pending(row: Row, state: State) -> Callable[[], bytes]:
     """What makes the checkpoint's bytes of how things are now, also when the row has gone on."""
-    assert row.best is not None  # an epoch that did not diverge has a best
-    assert state.best_weights is not None
     groups = {
         "net": {"weights": state.weights, **prefixed("buffers", state.buffers)},
-        "best": {"weights": state.best_weights, **prefixed("buffers", state.best_buffers)},
         "optimizer": state.optimizer,
         "history": columns(row.history),
     }
-    facts = {
+    facts: Json = {
         "format": FORMAT,
         "key": row.spec.key,
         "identity": identity(row),
         "layout": row.built.layout.facts,
-        "best": {"epoch": row.best.epoch, "metrics": row.best.metrics},
         "lr": row.lr.state(),
         "stopper": row.stopper.state(),
-        "metrics": list(row.history[0].metrics),  # in the order of a report
+        "metrics": list(row.history[0].metrics) if row.history else [],  # in the order of a report
     }
+    if row.best is not None:
+        assert state.best_weights is not None
+        groups["best"] = {"weights": state.best_weights, **prefixed("buffers", state.best_buffers)}
+        facts["best"] = {"epoch": row.best.epoch, "metrics": row.best.metrics}
+    if state.progress is not None:
+        groups["epoch"], facts["epoch"] = progress.dumped(state.progress)
+        facts["seconds"] = row.seconds
     tensors = {name: tensor for part, named in groups.items() for name, tensor in prefixed(part, named).items()}
     return lambda: tensorfile.pack(tensors, facts)
 
@@ -130,23 +146,38 @@ def restore(row: Row, content: bytes, name: str) -> None:
     """
     tensors, facts = tensorfile.unpack(content, name)
     refuse_foreign(row, facts, name)
-    tensors = {key: tensor.to(row.built.device) for key, tensor in tensors.items()}
-    net, best = group(tensors, "net"), group(tensors, "best")
+    device = row.built.device
+    net, best, optimizer = (
+        {key: tensor.to(device) for key, tensor in group(tensors, part).items()}
+        for part in ("net", "best", "optimizer")
+    )
+    history = reports(row.spec.job, group(tensors, "history"), facts["metrics"])
+    if len(history) > row.spec.epochs:
+        raise CheckpointDamaged(f"{name} holds epoch {len(history)}, and the job trains {row.spec.epochs}")
     row.state = State(
         weights=net["weights"],
         buffers=group(net, "buffers"),
-        optimizer=group(tensors, "optimizer"),
-        best_weights=best["weights"],
+        optimizer=optimizer,
+        best_weights=best.get("weights"),
         best_buffers=group(best, "buffers"),
+        progress=progress.restored(group(tensors, "epoch"), facts["epoch"], device) if "epoch" in facts else None,
     )
-    row.best = Best(**facts["best"])
+    row.best = Best(**facts["best"]) if "best" in facts else None
+    row.seconds = facts.get("seconds", 0.0)
     row.lr.restore(facts["lr"])
     row.stopper.restore(facts["stopper"])
-    row.history = reports(row.spec.job, group(tensors, "history"), facts["metrics"])
+    row.history = history
+
+
+def worth(row: Row, state: State) -> bool:
+    """Whether there is anything to keep: a batch, at least."""
+    return bool(row.history) or (state.progress is not None and state.progress.at > (0, 0))
 
 
 def columns(history: list[EpochReport]) -> dict[str, Tensor]:
     """A history by column, each (epochs,) float64: exact, and in a long job too much for the header's JSON."""
+    if not history:
+        return {}
     lists = {name: [report.metrics[name] for report in history] for name in history[0].metrics}
     lists["seconds"] = [report.seconds for report in history]
     return {name: torch.tensor(values, dtype=torch.float64) for name, values in lists.items()}
@@ -154,6 +185,8 @@ def columns(history: list[EpochReport]) -> dict[str, Tensor]:
 
 def reports(job: int, table: dict[str, Tensor], metrics: list[str]) -> list[EpochReport]:
     """The history whose `columns` these are."""
+    if not table:
+        return []
     rows = zip(*(table[name].tolist() for name in metrics), strict=True)
     return [
         EpochReport(job=job, epoch=epoch, metrics=dict(zip(metrics, values, strict=True)), seconds=seconds)
@@ -162,8 +195,9 @@ def reports(job: int, table: dict[str, Tensor], metrics: list[str]) -> list[Epoc
 
 
 def refuse_foreign(row: Row, facts: Json, name: str) -> None:
-    if facts.get("format") != FORMAT:
-        raise CheckpointDamaged(f"{name}: its format is {facts.get('format')!r}; this version reads {FORMAT!r}")
+    if facts.get("format") not in READ:
+        allowed = " and ".join(map(repr, READ))
+        raise CheckpointDamaged(f"{name}: its format is {facts.get('format')!r}; this version reads {allowed}")
     if (facts["key"], facts["identity"]) != (row.spec.key, identity(row)):
         raise CheckpointDamaged(f"{name} belongs to job {facts['key']}, or to other parameters or data")
     if facts["layout"] != row.built.layout.facts:
@@ -172,11 +206,15 @@ def refuse_foreign(row: Row, facts: Json, name: str) -> None:
 
 def identity(row: Row) -> str:
     """Digest of all that a job's numbers follow from: its spec, without the row ids of this database, its data, its
-    metrics: an epoch of a version that measured others is no part of this history. Nor is one of other code."""
+    metrics: an epoch of a version that measured others is no part of this history. Nor is one of other code.
+
+    Who may train more epochs than it could before goes on, unless its learning rates would have been others.
+    """
     facts = {
         **asdict(row.spec),
         "job": None,
         "sweep": None,
+        "epochs": row.spec.epochs if follows_epochs(row.spec.params) else None,
         "data": row.problem.fingerprint,
         "metrics": row.built.metrics,
     }

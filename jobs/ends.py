@@ -8,6 +8,7 @@ from jobs import artifact, environment
 from jobs.errors import InputError
 from jobs.generation import Generation
 from jobs.history import History
+from jobs.memory import out_of_memory
 from jobs.pack import Pack
 from jobs.row import Row
 from jobs.spec import Answer, Assignment, Failure, Json, Outcome, Stopped, TrainResult
@@ -104,11 +105,12 @@ def guarded(assignment: Assignment, epoch: int, action: Callable[[], T]) -> T | 
 
 def failed(assignment: Assignment, epoch: int, raised: Exception) -> Failure:
     """The failure of a job that raised this."""
+    reason = FailureReason.OUT_OF_MEMORY if out_of_memory(raised) else FailureReason.ERROR
     if isinstance(raised, InputError):  # the message is for the user, and says all
         error, again = masked(str(raised)), raised.elsewhere
     else:
         error, again = told(raised), True
-    return Failure(job=assignment.spec.job, reason=FailureReason.ERROR, error=error, epoch=epoch, again=again)
+    return Failure(job=assignment.spec.job, reason=reason, error=error, epoch=epoch, again=again)
 
 
 def told(error: Exception) -> str:

@@ -3,6 +3,7 @@
     GridyardError
     ├── InputError              the user's input is wrong; exit code 2
     │   ├── SettingsError       a GRIDYARD_… variable or gridyard.toml
+    │   ├── NoTrainer           a worker cannot train with these settings, or on this machine
     │   ├── SweepFileError      a sweep file, with every problem and its place
     │   ├── UnknownTask         no such task
     │   ├── UnknownDataSet      no such data set
@@ -39,6 +40,10 @@ class SettingsError(InputError):
     """A setting is wrong."""
 
     elsewhere = True
+
+
+class NoTrainer(InputError):
+    """A worker can start no trainer: a setting is wrong, or a package is missing; trying again would not help."""
 
 
 class UnknownTask(InputError):
@@ -87,11 +92,11 @@ class Problem:
 class SweepFileError(InputError):
     """A sweep is wrong; `problems` has every one of them."""
 
-    def __init__(self, source: str, problems: list[Problem]) -> None:
+    def __init__(self, source: str, problems: list[Problem], not_done: str = "submitted") -> None:
         self.source, self.problems = source, problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = "".join(f"\n  - {problem}" for problem in problems)
-        super().__init__(f"{source}: {count}, nothing was submitted{lines}")
+        super().__init__(f"{source}: {count}, nothing was {not_done}{lines}")
 
 
 class DatabaseError(GridyardError):

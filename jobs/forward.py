@@ -45,6 +45,9 @@ class Forward(Protocol):
     def flat(self, built: Built, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Gradients of the leaves as parts of the rows: (K, …) each."""
 
+    def keep(self, built: Built, buffers: Named) -> None:
+        """See that the rows have the buffers that their networks have come to."""
+
 
 class Rows:
     """Of all rows at once."""
@@ -56,6 +59,9 @@ class Rows:
 
     def flat(self, built: Built, gradients: Sequence[Tensor]) -> list[Tensor]:
         return [gradient.reshape(len(gradient), -1) for gradient in gradients]
+
+    def keep(self, built: Built, buffers: Named) -> None:
+        """They were changed in place."""
 
 
 class Stack(Rows):
@@ -116,6 +122,14 @@ class Alone:
     def flat(self, built: Built, gradients: Sequence[Tensor]) -> list[Tensor]:
         placed = zip(built.layout.places, gradients, strict=True)
         return [(gradient.t() if place.turned else gradient).reshape(1, -1) for place, gradient in placed]
+
+    def keep(self, built: Built, buffers: Named) -> None:
+        """Most were changed in place; a user's own layer may have put another tensor in the place of its buffer."""
+        now = dict(built.net.named_buffers())
+        for name, (held,) in buffers.items():
+            own = now.get(name, held).detach()
+            if own.data_ptr() != held.data_ptr() and own.shape == held.shape:
+                held.copy_(own)
 
 
 class Compiled(Alone):

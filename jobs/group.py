@@ -1,28 +1,23 @@
 """Rows that go through their network together: all of a pack, or one. How they learn and are measured."""
 
-import contextlib
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 
 import torch
 from torch import Tensor
 
+from jobs import pausing
 from jobs.forward import Forward, Named, precise
 from jobs.joined import Joined
 from jobs.memory import HEAP
 from jobs.metrics import OF_LOSS, measured
-from jobs.randomness import Purpose, drawn_from, dropout_keys, generator, order
+from jobs.progress import Part, Seen
+from jobs.randomness import Purpose, dropout_keys, generator, lent_streams, mix, order
 from jobs.row import Row
 from jobs.scaling import unscaled
 
 TOGETHER_ROWS = 512  # samples of each job in one forward pass without gradients; the same however many jobs there are
-
-
-class Seen(NamedTuple):
-    """What a batch gave."""
-
-    losses: Tensor  # (K, …) as the problem's loss gives them
-    outputs: Tensor  # (K, B, …) of the network; none where no metric needs them
 
 
 class Group:
@@ -46,32 +41,38 @@ class Group:
         buffers: Named,
         step: Callable[[int], None],
         steps: int,
+        part: Part,
         scales: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """One pass over the training rows: loss and metrics (K,) of the outputs as each batch gave them.
+
+        It may be left between two batches, and goes on from there when it is called with the same part again.
 
         Args:
             weights, gradients: (K, N).
             buffers: (K, …) each.
             step: the optimizer's step of this number, once the gradients are there.
             steps: how many; less than an epoch has, to see how long they take.
+            part: what this pass has given so far.
             scales: (K,) factors of the losses whose gradients are computed; `step` may change them.
         """
         batches = self.built.batches[:steps]
         orders = self._orders()[:, : sum(batches)]
         leaves = self.forward.leaves(self.built, weights, buffers)
         keys = self._keys()
-        seen = []
-        with self._foreign_draws():
-            for number, chosen in enumerate(torch.split(orders, batches, dim=1)):
+        with self._kept(buffers), self._foreign_draws() as seed:
+            for number, chosen in islice(enumerate(torch.split(orders, batches, dim=1)), part.done, None):
+                pausing.point()
+                seed(number)
                 if keys is not None:
                     self.forward.draw(self.built, buffers, keys, number)
-                seen.append(self._learn(leaves, gradients, buffers, chosen, number, scales))
+                seen = self._learn(leaves, gradients, buffers, chosen, number, scales)
                 with torch.no_grad():
                     step(number)
+                part.add(seen, 1)
                 HEAP.tick()
-        found = self._judge(seen, self.joined.take("train", "truth", orders))
-        return found if scales is None else {**found, "loss": unscaled(found["loss"], scales)}
+        found = self._judge(part.seen, self.joined.take("train", "truth", orders))
+        return part.end(found if scales is None else {**found, "loss": unscaled(found["loss"], scales)})
 
     def _learn(
         self, leaves: Named, gradients: Tensor, buffers: Named, chosen: Tensor, number: int, scales: Tensor | None
@@ -116,12 +117,26 @@ class Group:
         made = {pair: draw(*pair) for pair in dict.fromkeys(pairs)}
         return torch.stack([made[pair] for pair in pairs]).to(self.device)
 
-    def _foreign_draws(self) -> contextlib.AbstractContextManager[None]:
-        """Seeds what layers of other libraries draw from torch's own stream; those of many rows draw nothing."""
+    @contextmanager
+    def _kept(self, buffers: Named) -> Iterator[None]:
+        """After it, also when it was left, the rows have what the network's buffers have become."""
+        try:
+            yield
+        finally:
+            self.forward.keep(self.built, buffers)
+
+    @contextmanager
+    def _foreign_draws(self) -> Iterator[Callable[[int], None]]:
+        """What seeds, for the step of a number, what layers of other libraries draw from torch's own streams.
+
+        Those of many rows draw nothing.
+        """
         if self.forward.together:
-            return contextlib.nullcontext()
+            yield lambda number: None
+            return
         (row,) = self.rows
-        return drawn_from(row.spec.seed, Purpose.EPOCH, row.epoch + 1, device=self.device)
+        with lent_streams(self.device) as seed:
+            yield lambda number: seed(mix(row.spec.seed, Purpose.FOREIGN, row.epoch + 1, number))
 
     def _augmented(self, inputs: Tensor, number: int) -> Tensor:
         if self.built.problem.augment is None:
@@ -140,16 +155,21 @@ class Group:
         found = self.joined.losses(outputs, targets, together=self.forward.together)
         return Seen(found, outputs if self.built.measures else outputs.new_empty(len(outputs), 0))  # of texts too many
 
-    def evaluate(self, part: str, weights: Tensor, buffers: Named) -> dict[str, Tensor]:
-        """Loss and metrics (K,) of a part of each row's data, still on the device."""
+    def evaluate(self, name: str, weights: Tensor, buffers: Named, part: Part) -> dict[str, Tensor]:
+        """Loss and metrics (K,) of a part of each row's data, still on the device.
+
+        Args:
+            part: what this pass has given so far; as `train`, it may be left and called again.
+        """
         leaves = self.forward.leaves(self.built, weights, buffers)
         rows = self.built.problem.evaluation_rows
-        seen = []
+        most = min(rows, TOGETHER_ROWS) if self.forward.together else rows
         with torch.no_grad():
-            for raw, targets in self.joined.batches(part, min(rows, TOGETHER_ROWS) if self.forward.together else rows):
+            for raw, targets in self.joined.batches(name, most, part.done):
+                pausing.point()
                 inputs = self.joined.each(lambda problem: problem.feed, raw)
-                seen.append(self._look(leaves, buffers, inputs, targets, training=False))
-            return self._judge(seen, self.joined.all(part, "truth"))
+                part.add(self._look(leaves, buffers, inputs, targets, training=False), raw.shape[1])
+            return part.end(self._judge(part.seen, self.joined.all(name, "truth")))
 
     @torch.no_grad()
     def _judge(self, seen: list[Seen], truth: Tensor) -> dict[str, Tensor]:

@@ -47,9 +47,9 @@ class Joined:
         own = held.view(len(self.distinct), -1, *held.shape[1:])[:, start:stop]
         return own.index_select(0, self.places[:, 0])
 
-    def batches(self, part: str, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and targets of each row, so many at a time."""
-        for start in range(0, len(getattr(self.distinct[0], part)), rows):
+    def batches(self, part: str, rows: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and targets of each row, so many at a time, from the first."""
+        for start in range(first, len(getattr(self.distinct[0], part)), rows):
             yield self.all(part, "inputs", start, start + rows), self.all(part, "targets", start, start + rows)
 
     def each(self, of: Callable[[Problem], nn.Module], values: Tensor) -> Tensor:

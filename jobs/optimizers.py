@@ -61,15 +61,18 @@ class Optimizer:
         """Factors (K,) of these rows' losses; None: they are not scaled."""
         return None
 
+    def begin(self, here: slice) -> None:
+        """These rows begin an epoch."""
+
     def prepare(
         self, here: slice, params: Sequence[TrainingParams], done: Sequence[int] | Counts, rates: Numbers
     ) -> None:
-        """Before an epoch.
+        """Before the first step of an epoch, and before it goes on.
 
         Args:
             here: the rows that are trained.
             params: of them.
-            done: the steps each of them has done.
+            done: the steps each of them had done before this epoch.
             rates: (K, steps) their learning rates.
         """
         self.here, self.rows, self.rates = here, params, rates

@@ -5,7 +5,8 @@ A task's parameters are one pydantic model. Rules stand at single fields, never 
 checked one by one, so a grid of a million cells is validated as fast as one of ten.
 """
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -62,6 +63,15 @@ Scheduler = Annotated[
     StepScheduler | CosineScheduler | PlateauScheduler | OneCycleScheduler, Field(discriminator="name")
 ]
 Schedule = Annotated[Scheduler | None, Field(description="learning rate over time; null: constant")]
+
+
+FOLLOWS_EPOCHS = frozenset({"cosine", "one_cycle"})  # their learning rates depend on how many epochs there are in all
+
+
+def follows_epochs(params: Mapping[str, Any]) -> bool:
+    """Whether training more epochs with these parameters gives other numbers from the first epoch on."""
+    schedule = params.get("scheduler")
+    return isinstance(schedule, Mapping) and schedule.get("name") in FOLLOWS_EPOCHS
 
 
 class TrainingParams(Params):

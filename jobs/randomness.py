@@ -5,7 +5,7 @@ state.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
@@ -20,7 +20,7 @@ class Purpose(StrEnum):
     ORDER = "order"  # order of the training rows in an epoch
     DROPOUT = "dropout"  # keys of the dropout masks, one for each step of an epoch
     AUGMENT = "augment"  # how the inputs of one step are changed
-    EPOCH = "epoch"  # whatever a layer of another library draws from torch's own stream in an epoch
+    FOREIGN = "foreign"  # whatever a layer of another library draws from torch's own stream in one step
     WRITE = "write"  # which words a language model draws
 
 
@@ -36,19 +36,30 @@ def generator(seed: int, purpose: Purpose, *parts: int) -> torch.Generator:
 
 
 @contextmanager
-def drawn_from(seed: int, purpose: Purpose, *parts: int, device: torch.device | None = None) -> Iterator[None]:
-    """Within, torch's global streams, from which layers draw, are seeded; after, they are as before.
+def lent_streams(device: torch.device | None = None) -> Iterator[Callable[[int], None]]:
+    """Within, torch's global streams, from which layers draw, may be seeded by what this yields; after, they are as
+    before.
 
     Args:
         device: a CUDA device whose stream is meant too, beside that of the CPU.
     """
     cuda = [device] if device is not None and device.type == "cuda" else []
-    mixed = mix(seed, purpose, *parts)
-    with torch.random.fork_rng(devices=cuda):
+
+    def seed(mixed: int) -> None:
         torch.default_generator.manual_seed(mixed)
         for one in cuda:
             with torch.cuda.device(one):
                 torch.cuda.manual_seed(mixed)
+
+    with torch.random.fork_rng(devices=cuda):
+        yield seed
+
+
+@contextmanager
+def drawn_from(seed: int, purpose: Purpose, *parts: int) -> Iterator[None]:
+    """Within, torch's global stream on the CPU is seeded; after, it is as before."""
+    with lent_streams() as streams:
+        streams(mix(seed, purpose, *parts))
         yield
 
 

@@ -5,6 +5,12 @@ import random
 FIRST_DELAY = 5.0  # seconds before the second retry; each further one waits twice as long
 LONGEST_DELAY = 300.0  # seconds
 
+# A worker that dies takes along all that it holds, so its death alone tells nothing of one job. With so many a job is a
+# suspect: only a worker that holds nothing else takes it, and takes nothing else meanwhile. So no other job is there
+# when the worker dies that makes them too many.
+SUSPECT = 2  # lost workers
+MOST_LOST = 3  # lost workers, by default
+
 
 def delay_seconds(failures: int) -> float:
     """Seconds before the next attempt of a job that has failed so often.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jobs.built import Built
 from jobs.params import TrainingParams
+from jobs.progress import Progress
 from jobs.schedules import LearningRate
 from jobs.spec import Assignment, EpochReport, Json
 from jobs.stopping import Ranking, Stopper
@@ -31,6 +32,7 @@ class State:
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     best_weights: Tensor | None = None  # of the best epoch
     best_buffers: dict[str, Tensor] = field(default_factory=dict)
+    progress: Progress | None = None  # in the epoch that is under way; None: between two
 
 
 class Row:
@@ -45,7 +47,9 @@ class Row:
         self.stopper, self.ranking = Stopper(self.spec.early_stopping), Ranking(self.spec)
         self.best: Best | None = None
         self.history: list[EpochReport] = []
+        self.seconds = 0.0  # of the epoch that is under way
         self.resumed_from = 0
+        self.unsaved: str | None = None  # the last checkpoint that could not be written, and why
         self.together = 1  # the most rows that a pack had while it was among them
 
     def take_state(self) -> State:
@@ -66,8 +70,13 @@ class Row:
         return len(self.history)
 
     @property
+    def at(self) -> tuple[int, int] | None:
+        """Where in its epoch it is to go on, if not between two; see `Progress`."""
+        return None if self.state is None or self.state.progress is None else self.state.progress.at
+
+    @property
     def steps(self) -> int:
-        """Optimizer steps done."""
+        """Optimizer steps done before this epoch."""
         return self.epoch * len(self.built.batches)
 
     @property
@@ -80,8 +89,9 @@ class Row:
         metrics = self.history[-1].metrics
         return next((name for name in ("train_loss", "val_loss") if not math.isfinite(metrics[name])), None)
 
-    def note(self, metrics: dict[str, float], seconds: float) -> bool:
+    def note(self, metrics: dict[str, float]) -> bool:
         """An epoch has been trained and evaluated: what follows? Whether it is the best so far."""
+        seconds, self.seconds = self.seconds, 0.0
         self.history.append(EpochReport(job=self.spec.job, epoch=self.epoch + 1, metrics=metrics, seconds=seconds))
         if self.diverged:
             return False
@@ -105,4 +115,5 @@ class Row:
             "parameters": self.built.parameters,
             **({"notes": list(self.problem.notes)} if self.problem.notes else {}),
             **({"code": self.problem.code} if self.problem.code else {}),
+            **({"checkpoint_missed": self.unsaved} if self.unsaved else {}),
         }

@@ -23,7 +23,9 @@ class Scaled:
 
     def __init__(self, inner: Optimizer) -> None:
         self.inner = inner
-        fresh = {"scale": torch.tensor(START), "growth": torch.tensor(0), "skipped": torch.tensor(0)}
+        # "before": what was skipped before this epoch.
+        counts = {name: torch.tensor(0) for name in ("growth", "skipped", "before")}
+        fresh = {"scale": torch.tensor(START), **counts}
         self.fresh = {name: value.to(inner.device) for name, value in fresh.items()}
         self.state = {name: value.new_zeros(0) for name, value in self.fresh.items()}  # (K,) each
 
@@ -47,9 +49,13 @@ class Scaled:
         """The factors (K,) of these rows' losses; each step changes them in place."""
         return self.state["scale"][here]
 
+    def begin(self, here: slice) -> None:
+        """These rows begin an epoch."""
+        self.state["before"][here] = self.state["skipped"][here]
+
     def prepare(self, here: slice, params: Sequence[TrainingParams], done: Sequence[int], rates: Numbers) -> None:
-        """Before an epoch; see `Optimizer.prepare`. Steps that were left out do not count as done."""
-        self.here, self.before = here, self.state["skipped"][here].clone()
+        """See `Optimizer.prepare`. Steps that were left out before this epoch do not count as done."""
+        self.here, self.before = here, self.state["before"][here]
         self.inner.prepare(here, params, np.asarray(done) - read(self.before), rates)
 
     def step(self, weights: Tensor, gradients: Tensor, number: int) -> None:
@@ -65,7 +71,7 @@ class Scaled:
 
 
 def read(counts: Tensor) -> NDArray[np.int64]:
-    """To be called before an epoch, when the device has nothing to do."""
+    """To be called before the first step, when the device has nothing to do."""
     return counts.numpy(force=True)
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from jobs.errors import SettingsError, did_you_mean
+from jobs.retry import MOST_LOST
 from jobs.urls import masked
 
 PREFIX = "GRIDYARD_"
@@ -32,6 +33,7 @@ class Settings(BaseSettings):
     db: str = Field("", description="database URL; empty: SQLite in `home`")
     broker: str = Field("", description="Celery broker URL; empty: none, workers look at the table")
     store: str = Field("", description="folder or fsspec URL of checkpoints and models; empty: `home`/store")
+    spool: str = Field("", description="folder where results wait while the database is away; empty: `home`/spool")
     data: Path = Field(default_factory=default_data_folder, description="folder of the data sets")
     cache: Path = Field(
         default_factory=default_cache_folder,
@@ -50,11 +52,12 @@ class Settings(BaseSettings):
     look_seconds: float = Field(
         0.0, ge=0, description="between two looks at the table; 0: 0.25 without a broker, else 5"
     )
+    most_lost: int = Field(MOST_LOST, ge=1, description="a job with which so many workers were lost is set aside")
     tick_seconds: float = Field(1.0, gt=0, description="between two rounds of the scheduler")
-    grace_seconds: float = Field(10.0, ge=0, description="a stopping worker waits so long for its trainers")
+    grace_seconds: float = Field(10.0, ge=0, description="from SIGTERM until a worker is gone, whatever it is doing")
     offline_seconds: float = Field(600.0, ge=0, description="how long a trainer goes on while the database is away")
     checkpoint_seconds: float = Field(
-        2.0, ge=0, description="at least this long between two checkpoints; 0: each epoch"
+        2.0, ge=0, description="at least this long between two checkpoints; 0: after each epoch"
     )
     small_model_bytes: int = Field(1 << 20, ge=0, description="best models up to this size are kept in the database")
 
@@ -108,6 +111,20 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         return self.store or str(self.home.resolve() / "store")
+
+    @property
+    def trainer_grace_seconds(self) -> float:
+        """A trainer that was told to stop may take so long for its batch and its checkpoint; then it is killed."""
+        return 0.8 * self.grace_seconds
+
+    @property
+    def worker_grace_seconds(self) -> float:
+        """A worker that was told to stop goes after so long without having recorded all."""
+        return 0.95 * self.grace_seconds
+
+    @property
+    def spool_folder(self) -> Path:
+        return Path(self.spool or self.home / "spool").resolve()
 
     @property
     def look_every(self) -> float:

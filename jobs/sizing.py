@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from jobs import remembered
+from jobs import cgroup, remembered
 from jobs.forward import FORWARDS, Mode
+from jobs.memory import out_of_memory
 from jobs.pack import Pack
+from jobs.progress import Part
 from jobs.remembered import Found
 from jobs.row import Row, State
 
@@ -25,6 +27,7 @@ STEPS = 4  # that are timed
 GAIN = 0.95  # a larger pack must take this part of a smaller one's time for each job, or less
 SLOW_SECONDS = 0.1  # a step that takes so long is one of arithmetic, and gains nothing
 MEMORY = 1 / 4  # of what is free, that a pack may take
+OUTPUTS = 3  # times an epoch's outputs: kept, joined, and as predictions
 CHECKED = 3  # rows of the self-check
 TOLERANCE = 1e-4  # relative, between two ways of the same step
 
@@ -127,7 +130,7 @@ def gradients(row: Row, mode: Mode) -> torch.Tensor:
 
     for here, group in pack.groups:
         buffers = {name: held[here] for name, held in pack.buffers.items()}
-        group.train(pack.weights[here], pack.gradients[here], buffers, keep, steps=1)
+        group.train(pack.weights[here], pack.gradients[here], buffers, keep, 1, Part())
     return found
 
 
@@ -157,11 +160,6 @@ def measure(row: Row, modes: list[Mode]) -> Choice:
             break
         best, fastest = Choice(modes[0], size), taken
     return best
-
-
-def out_of_memory(raised: Exception) -> bool:
-    """Whether a device's memory was too small, or the machine's: torch has no class of errors for that."""
-    return isinstance(raised, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(raised)
 
 
 def seconds(row: Row, choice: Choice) -> float:
@@ -195,17 +193,23 @@ def _synchronised(device: torch.device) -> float:
 
 
 def fits(row: Row, size: int) -> bool:
-    """Whether so many rows should find room in memory: weights, the optimizer, and what batches become."""
+    """Whether so many rows should find room in memory: weights, the optimizer, batches, and an epoch's outputs."""
     built = row.built
     batch = max(max(built.batches), 512)
     inputs = math.prod(built.problem.train.inputs.shape[1:])
-    numbers = 8 * built.layout.size + batch * (inputs + 6 * built.widths)
+    numbers = 8 * built.layout.size + batch * (inputs + 6 * built.widths) + OUTPUTS * built.outputs
     return 4 * numbers * size < MEMORY * free_bytes(built.device)
 
 
 def free_bytes(device: torch.device) -> int:
+    """Of the device; of the machine, what the container that we may be in leaves us."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
+    allowed = cgroup.free_bytes()
+    return _free_here() if allowed is None else min(_free_here(), allowed)
+
+
+def _free_here() -> int:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from jobs.history import History
-from jobs.states import FailureReason
+from jobs.states import RETRIED, FailureReason
 
 Json = dict[str, Any]
 
@@ -115,6 +115,7 @@ class Claim:
     pack: int = 0  # jobs of one sweep and one pack number may train together
     most: int = 0  # of such jobs at once; 0: as many as pay
     more: int = 0  # such jobs that were still ready after this claim, counted no further than is of use
+    suspect: bool = False  # workers were lost with it: this one is to hold nothing else
 
     @property
     def job(self) -> int:
@@ -135,15 +136,17 @@ class SweepSpec:
     early_stopping: EarlyStopping | None = None
     objective: Objective
     retries: int = 2  # further attempts after the first failed one
+    retry_on: list[str] = field(default_factory=lambda: sorted(RETRIED))  # FailureReasons after which there is one
     priority: int = 0  # higher is claimed first
     queue: str = "cpu"  # the workers that may claim its jobs
     time_limit: float | None = None  # seconds one attempt may take
     pack: int = 0  # the most jobs trained together; 0: as many as pay, 1: each alone
+    max_running: int | None = None  # jobs that run at once; None: no limit
     keep: Keep = field(default_factory=Keep)
 
 
 class Answer(StrEnum):
-    """What a report of an epoch is answered with."""
+    """What a report of an epoch is answered with, or what is wished before it."""
 
     GO_ON = "go_on"
     CANCELLED = "cancelled"  # stop: the user does not want the job any more
@@ -163,11 +166,12 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """A job that stopped because a report's answer said so."""
+    """A job that stopped because a report's answer, or a wish in the middle of an epoch, said so."""
 
     job: int
     answer: Answer
     epoch: int  # last one trained
+    batch: int = 0  # so many were learned of the next epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +182,7 @@ class Failure:
     reason: FailureReason
     error: str  # its first line is the message; below lies the traceback where there is one
     again: bool = True  # another attempt may end differently, if its reason is one of those
+    beside: bool = False  # others trained in the same process, which died: any of them may have done it
     epoch: int = 0  # last one trained
 
 

@@ -26,7 +26,7 @@ class FailureReason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # of the GPU or of the machine
     ERROR = "error"  # the training raised an exception
     CRASHED = "crashed"  # the trainer process died: killed, segmentation fault
-    LOST = "lost"  # the worker went silent and its lease ran out
+    LOST = "lost"  # too many workers went silent or died with it
     TIMEOUT = "timeout"  # longer than the sweep's time limit per job
 
 
@@ -35,7 +35,9 @@ class SweepState(StrEnum):
 
     SUBMITTING = "submitting"  # rows are still coming in; removed by the scheduler when its submitter went silent
     OPEN = "open"  # complete: workers may claim its jobs
-    PAUSED = "paused"  # nothing new is claimed until it is resumed
+    PAUSED = (
+        "paused"  # nothing new is claimed until it is resumed; what runs finishes, or is given back: sweeps.halting
+    )
     CANCELLED = "cancelled"  # the user stopped it; running jobs are told to stop
     FINISHED = "finished"  # every job is final
     DELETING = "deleting"  # its rows and files go; the scheduler carries on when the deleter went silent
@@ -44,21 +46,29 @@ class SweepState(StrEnum):
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 UNFINISHED = frozenset(JobState) - FINAL
 
-# The reasons after which another attempt may end differently.
+# The reasons after which another attempt may end differently: those that a sweep retries unless it names others.
 RETRIED = frozenset({FailureReason.CRASHED, FailureReason.LOST, FailureReason.ERROR})
 
 # state -> the states it may move to, with what moves it there.
 MOVES: dict[JobState, dict[JobState, str]] = {
-    JobState.WAITING: {JobState.READY: "due", JobState.CANCELLED: "cancel"},
-    JobState.READY: {JobState.RUNNING: "claim", JobState.CANCELLED: "cancel"},
+    JobState.WAITING: {
+        JobState.READY: "due",
+        JobState.SUCCEEDED: "late result of a lost attempt",
+        JobState.CANCELLED: "cancel",
+    },
+    JobState.READY: {
+        JobState.RUNNING: "claim",
+        JobState.SUCCEEDED: "late result of a lost attempt",
+        JobState.CANCELLED: "cancel",
+    },
     JobState.RUNNING: {
         JobState.SUCCEEDED: "finish",
         JobState.FAILED: "fail, no retry left",
         JobState.WAITING: "fail or rescue, retry later",
-        JobState.READY: "give back, or first retry",
+        JobState.READY: "give back, first retry, or finish with more epochs to train",
         JobState.CANCELLED: "cancel",
     },
-    JobState.SUCCEEDED: {},
+    JobState.SUCCEEDED: {JobState.READY: "extend"},
     JobState.FAILED: {JobState.READY: "retry"},
     JobState.CANCELLED: {JobState.READY: "resume"},
 }

@@ -4,6 +4,7 @@ A file appears whole or not at all. Paths are relative, "{job}/{attempt}/last.sa
 """
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -18,6 +19,9 @@ import fsspec
 
 from jobs.errors import StoreError
 from jobs.urls import masked
+
+# Backends whose put shows nothing before its end.
+PUTS_WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "memory"})
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _OURS = re.compile(r"[1-9][0-9]{0,18}/[1-9][0-9]{0,18}/[^/]+", re.ASCII)
@@ -64,8 +68,46 @@ class Store:
         with self._errors("write", path):
             if self.is_local:
                 replace(Path(full), content)
+            elif self._renames:
+                self._put_and_move(full, content)
             else:
-                self._files.pipe_file(full, content)  # one put, which object stores make visible at its end
+                self._files.pipe_file(full, content)
+
+    @property
+    def _renames(self) -> bool:
+        """Whether a file is written under another name first. Object stores show nothing of a put before its end."""
+        protocols = {self._files.protocol} if isinstance(self._files.protocol, str) else set(self._files.protocol)
+        copies = type(self._files).mv is fsspec.AbstractFileSystem.mv  # as slow as a second put, and no more whole
+        return not (copies or PUTS_WHOLE & protocols)
+
+    def _put_and_move(self, full: str, content: bytes) -> None:
+        folder, _, _ = full.rpartition("/")
+        temporary = f"{folder}/.tmp-{uuid4().hex}"
+        self._files.makedirs(folder, exist_ok=True)
+        try:
+            self._files.pipe_file(temporary, content)
+            if (written := self._files.size(temporary)) not in (None, len(content)):  # full, and silent about it
+                raise OSError(errno.ENOSPC, f"{written} of {len(content)} bytes were written")
+            self._replace(temporary, full)
+        except BaseException:
+            with contextlib.suppress(Exception):  # a backend that is away
+                self._files.rm_file(temporary)
+            raise
+
+    def _replace(self, temporary: str, full: str) -> None:
+        try:
+            self._files.mv(temporary, full)
+        except Exception:  # some, such as HDFS, move onto no file that is there
+            if not self._files.exists(full):
+                raise
+            self._files.rm_file(full)
+            self._files.mv(temporary, full)
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is not there is none to remove."""
+        full = self._full(path)
+        with self._errors("remove", path), contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(full)
 
     def exists(self, path: str) -> bool:
         full = self._full(path)
@@ -78,12 +120,6 @@ class Store:
             if job in self._job_folders:
                 with self._errors("remove", str(job)):
                     self._remove_folder(f"{self._root.rstrip('/')}/{job}")
-
-    def remove(self, path: str) -> None:
-        """Remove a file; one that is not there is none to remove."""
-        full = self._full(path)
-        with self._errors("remove", path), contextlib.suppress(FileNotFoundError):
-            self._files.rm_file(full)
 
     def remove_attempts(self, job: int, attempt: int, keep: str | None = None) -> None:
         """Remove the files of a job's attempts up to this one, but for one that is kept; of later attempts, none.
@@ -219,5 +255,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only file system not even a look for it is allowed
+            temporary.unlink(missing_ok=True)
         raise

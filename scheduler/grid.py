@@ -43,12 +43,34 @@ def jobs(spec: SweepSpec) -> Iterator[tuple[int, int, Json]]:
             yield cell, seed, params
 
 
+def added(spec: SweepSpec, sizes: Mapping[str, int]) -> Iterator[tuple[Json, int]]:
+    """(params, pack number) of each cell of the grid but for those of its first so many values, in the same order.
+
+    Args:
+        sizes: parameter -> how many of its values are not new.
+    """
+    places = itertools.product(*(range(len(values)) for values in spec.grid.values()))
+    old = [sizes[name] for name in spec.grid]
+    for (_, params), place, pack in zip(expand(spec), places, _grid_packs(spec, _rowwise(spec)), strict=True):
+        if any(number >= size for number, size in zip(place, old, strict=True)):
+            yield params, pack
+
+
+def listed(spec: SweepSpec) -> Iterator[tuple[Json, int]]:
+    """(params, pack number) of each listed cell."""
+    return zip(spec.cells, _listed_packs(spec, _rowwise(spec)), strict=True)
+
+
 def packs(spec: SweepSpec) -> Iterator[int]:
     """The pack number of each job, in the order of `jobs`."""
-    task = catalogue.get(spec.task)
-    rowwise = task.rowwise if task else frozenset[str]()
+    rowwise = _rowwise(spec)
     for number in _listed_packs(spec, rowwise) if spec.cells else _grid_packs(spec, rowwise):
         yield from itertools.repeat(number, len(spec.seeds))
+
+
+def _rowwise(spec: SweepSpec) -> frozenset[str]:
+    task = catalogue.get(spec.task)
+    return task.rowwise if task else frozenset()
 
 
 def _grid_packs(spec: SweepSpec, rowwise: frozenset[str]) -> Iterator[int]:

@@ -92,16 +92,16 @@ class Params:
         """A problem for each value, by its index in the list at the path, that equals an earlier one."""
         first: dict[Any, int] = {}
         for index, value in values.items():
-            earlier = first.setdefault(_frozen(value), index)
+            earlier = first.setdefault(frozen(value), index)
             if earlier != index:
                 place = self.problems.places.of((*path, earlier))
                 self.problems.add((*path, index), f"{given(as_given[index])} {same_as} {place}")
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
     """Equal for equal values, hashable, and true is not 1."""
     if isinstance(value, dict):
-        return frozenset((key, _frozen(item)) for key, item in value.items())
+        return frozenset((key, frozen(item)) for key, item in value.items())
     if isinstance(value, list):
-        return tuple(_frozen(item) for item in value)
+        return tuple(frozen(item) for item in value)
     return (bool, value) if isinstance(value, bool) else value

@@ -1,6 +1,7 @@
 """The scheduler's loop: what is due becomes ready, silent workers' jobs are rescued, the bell is rung.
 
-Every step is a statement that may be repeated, so two schedulers do no harm, and one that was away picks up.
+Every step is a statement that may be repeated, so two schedulers do no harm, and one that was away picks up. Of
+several, one rings.
 """
 
 import logging
@@ -8,15 +9,20 @@ import threading
 import time
 from dataclasses import dataclass
 
-from db import counts, queue, removal, schedulers, workers
+from db import clock, counts, extension, queue, removal, schedulers, workers
 from db.retention import Retention
+from db.ringer import Ringer
 from db.session import Database
-from jobs.errors import DatabaseError, StoreError
+from jobs.errors import DatabaseAway, DatabaseError, NotFound, StoreError
 from jobs.settings import Settings
 from jobs.store import Store
+from scheduler import extend
 from workers import bell
+from workers.pace import rest
 
 REMOVING_SECONDS = 1.0  # of a round
+PATIENCE_SECONDS = 30.0  # without an answer of the database; no statement of a round takes nearly so long
+QUIET_SECONDS = 30.0  # at most, without a bell after one that was not rung
 KEEPING_SECONDS = 0.5  # of a round
 STORE_SECONDS = 30.0  # after a store that failed, before it is asked again
 logger = logging.getLogger(__name__)
@@ -31,6 +37,7 @@ class Round:
     closed: int  # sweeps that have ended
     removed: int  # sweeps of dead submitters and dead deleters
     rung: int  # bells
+    extended: int = 0  # extensions of dead extenders that went on
 
 
 class Service:
@@ -38,6 +45,10 @@ class Service:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
+        self._ringer = Ringer(database)
+        self._ring_at = 0.0  # not before, by the monotonic clock
+        self._round_at: float | None = None  # when the last round ended, by the wall clock, which goes on in a sleep
+        self._deaf_until = 0.0  # by the wall clock, too
         self._name = schedulers.name()
         self._keep_at = 0.0  # not before, by the monotonic clock
 
@@ -52,6 +63,7 @@ class Service:
             except Exception:  # the loop is the last one to notice that something is wrong: it must go on
                 logger.exception("no round")
             stop.wait(self._settings.tick_seconds)
+        self._ringer.close()
 
     def tick(self) -> Round:
         """One round.
@@ -59,19 +71,43 @@ class Service:
         Raises:
             DatabaseError: the database is away.
         """
-        with self._database.writing() as session:
-            rescued = queue.rescue(session)
-            due = queue.make_due_ready(session)
-            closed = queue.close_finished(session)
-            workers.forget_old(session)
-            counts.gather(session)
-            schedulers.heartbeat(session, self._name)
+        try:
+            with self._database.writing(patience=PATIENCE_SECONDS) as session:
+                rescued = (
+                    queue.rescue(session, most_lost=self._settings.most_lost)
+                    if self._would_have_heard(clock.seconds_up(session))
+                    else 0
+                )
+                due = queue.make_due_ready(session)
+                closed = queue.close_finished(session)
+                workers.forget_old(session)
+                counts.gather(session)
+                schedulers.heartbeat(session, self._name)
+        except DatabaseAway:
+            self._deaf_until = time.time() + self._settings.lease_seconds
+            raise
         removed = self._remove_abandoned()
+        extended = self._extend_abandoned()
         self._tidy()
         rung = self._ring() if self._settings.broker else 0
+        self._round_at = time.time()
         if rescued or due or removed:
             logger.info("rescued %d, due %d, removed %d", rescued, due, removed)
-        return Round(due=due, rescued=rescued, closed=closed, removed=removed, rung=rung)
+        return Round(due=due, rescued=rescued, closed=closed, removed=removed, rung=rung, extended=extended)
+
+    def _would_have_heard(self, seconds_up: float) -> bool:
+        """Whether a lease that has run out tells of a silent worker.
+
+        While the database was away, or the whole machine slept, nobody could renew one: everybody has the length of a
+        lease then to be heard again. Else the first round after it would take every job from workers that train on.
+
+        Args:
+            seconds_up: since the database's server was started.
+        """
+        lease, now = self._settings.lease_seconds, time.time()
+        if self._round_at is not None and now - self._round_at > lease:
+            self._deaf_until = now + lease
+        return not now < self._deaf_until <= now + lease and seconds_up > lease
 
     def _remove_abandoned(self) -> int:
         """For a while only: the other steps of the round must not wait for a million rows."""
@@ -90,6 +126,21 @@ class Service:
             gone += not more
         return gone
 
+    def _extend_abandoned(self) -> int:
+        """For a while only, as the removal."""
+        with self._database.reading() as session:
+            sweeps = extension.abandoned(session)
+        gone_on, deadline = 0, time.monotonic() + REMOVING_SECONDS
+        for sweep in sweeps:
+            try:
+                extend.carry_on(self._database, sweep, seconds=max(0.001, deadline - time.monotonic()))
+                gone_on += 1
+            except DatabaseAway:
+                raise
+            except (DatabaseError, NotFound) as error:  # of this sweep: the round goes on
+                logger.warning("sweep %d is not extended: %s", sweep, error)
+        return gone_on
+
     def _tidy(self) -> None:
         """Remove what succeeded jobs need no more; for a while only, as the removal."""
         deadline = time.monotonic() + KEEPING_SECONDS
@@ -105,11 +156,16 @@ class Service:
 
     def _ring(self) -> int:
         """One bell for each idle slot that would find a job, however many jobs there are."""
-        rung = 0
+        rung, began = 0, time.monotonic()
+        if began < self._ring_at or not self._ringer.may_ring():
+            return 0
         with self._database.reading() as session:
             idle = workers.idle_slots(session)
             bells = {name: queue.count_ready(session, name, at_most=slots) for name, slots in idle.items()}
         for name, count in bells.items():
             if count and bell.ring(self._settings, name, count):
                 rung += count
+            elif count:  # the broker is away: rescues must not wait for it in each round
+                self._ring_at = rest(began, most=QUIET_SECONDS)
+                break
         return rung

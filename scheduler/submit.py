@@ -83,5 +83,8 @@ def _store_jobs(
 
 def spec_hash(spec: SweepSpec) -> str:
     """Equal for specs that give the same jobs under the same name, whatever the order of their keys."""
-    canonical = json.dumps(dataclasses.asdict(spec), sort_keys=True, separators=(",", ":"))
+    facts = dataclasses.asdict(spec)
+    if spec.max_running is None:  # as in versions that knew no limit
+        del facts["max_running"]
+    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

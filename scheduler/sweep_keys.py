@@ -9,6 +9,7 @@ Queue = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="1 to 64 letters, digits, dots, dashes or underscores")
 ]
 Mode = Literal["max", "min"]
+Reason = Literal["diverged", "out_of_memory", "error", "crashed", "lost", "timeout"]  # every FailureReason
 
 
 class _Keys(BaseModel):
@@ -57,11 +58,13 @@ class SweepKeys(_Keys):
     early_stopping: EarlyStoppingKeys | None = None
     objective: ObjectiveKeys | None = None  # None: the task's
     retries: int = Field(2, ge=0, le=1_000)
+    retry_on: list[Reason] | None = None  # None: those of jobs.states.RETRIED
     priority: int = Field(0, ge=-1_000_000, le=1_000_000)
     resources: ResourceKeys = ResourceKeys()
     queue: Queue | None = None  # None: by the resources
     time_limit: float | None = Field(None, gt=0)
     pack: Any = "auto"
+    max_running: int | None = Field(None, ge=1, le=1_000_000)  # None: no limit
     keep: KeepKeys | None = None  # None: the settings
 
 

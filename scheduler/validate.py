@@ -1,6 +1,6 @@
 """From plain data to a SweepSpec, or to every problem there is. Nothing here stores a row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -11,10 +11,11 @@ from jobs import catalogue
 from jobs.catalogue import Prepared, Task, Unfit
 from jobs.errors import InputError
 from jobs.spec import EarlyStopping, Json, Keep, Objective, SweepSpec
+from jobs.states import RETRIED
 from scheduler.grid import product_size
 from scheduler.params import Params
 from scheduler.places import Path, Problems
-from scheduler.sweep_keys import EarlyStoppingKeys, KeepKeys, ObjectiveKeys, SweepKeys, is_name
+from scheduler.sweep_keys import EarlyStoppingKeys, KeepKeys, ObjectiveKeys, Reason, SweepKeys, is_name
 from scheduler.wording import explain, field_schema, given, listed, narrow, refusal, suggestion
 
 MAX_SEEDS = 10_000
@@ -49,8 +50,10 @@ def validate(
     stopping = _early_stopping(keys.early_stopping, task, problems)
     pack = _pack(keys.pack, task, problems)
     kept = _keep(keys.keep, keep or Keep(), problems)
+    retry_on = _retry_on(keys.retry_on, problems)
     _refuse_epochs(keys, task, problems)
-    _check_size(grid, cells, seeds, max_cells, problems)
+    number = len(cells) or product_size(grid)
+    check_size(number, seeds, max_cells, "grid" if grid else "cells" if cells else "seeds", problems)
     problems.raise_if_any()
     assert task is not None  # an unknown task is a problem
     effective = params.defaults() | fixed | prepared.params
@@ -65,10 +68,12 @@ def validate(
         early_stopping=stopping,
         objective=objective or task.objective,
         retries=keys.retries,
+        retry_on=retry_on,
         priority=keys.priority,
         queue=keys.queue or ("gpu" if keys.resources.gpu else "cpu"),
         time_limit=keys.time_limit,
         pack=pack,
+        max_running=keys.max_running,
         keep=kept,
     )
 
@@ -212,6 +217,18 @@ def _pack(given_pack: Any, task: Task | None, problems: Problems) -> int:
     return given_pack if number else sizes[given_pack]
 
 
+def _retry_on(reasons: list[Reason] | None, problems: Problems) -> list[str]:
+    """Sorted, so that sweeps which differ in the order alone are the same."""
+    if reasons is None:
+        return sorted(RETRIED)
+    for index, reason in enumerate(reasons):
+        first = reasons.index(reason)
+        if first < index:
+            place = problems.places.of(("retry_on", first))
+            problems.add(("retry_on", index), f'"{reason}" is given twice, first at {place}')
+    return sorted(reasons)
+
+
 def _keep(keys: KeepKeys | None, default: Keep, problems: Problems) -> Keep:
     if keys is None:
         return default
@@ -243,14 +260,14 @@ def _early_stopping(keys: EarlyStoppingKeys | None, task: Task | None, problems:
     return EarlyStopping(monitor=keys.monitor, mode=mode, patience=keys.patience, min_delta=keys.min_delta)
 
 
-def check_queue(queue: str) -> None:
+def check_key(name: str, value: Any) -> None:
     """Raises:
-    InputError: no queue of a sweep can be called so.
+    InputError: a key of a sweep file, such as `queue`, cannot have this value.
     """
     try:
-        SweepKeys.model_validate({"task": "", "queue": queue})
+        SweepKeys.model_validate({"task": "", name: value})
     except ValidationError:
-        raise InputError(f"queue {refusal(queue, narrow(field_schema(SweepKeys, 'queue')))}") from None
+        raise InputError(f"{name} {refusal(value, narrow(field_schema(SweepKeys, name)))}") from None
 
 
 def _check_metric(path: Path, metric: str, task: Task, problems: Problems) -> None:
@@ -268,12 +285,9 @@ def _check_metric(path: Path, metric: str, task: Task, problems: Problems) -> No
     problems.add(path, message)
 
 
-def _check_size(
-    grid: dict[str, list[Any]], cells: list[Json], seeds: list[int], max_cells: int, problems: Problems
-) -> None:
-    number = product_size(grid) if not cells else len(cells)
+def check_size(number: int, seeds: Sequence[int], max_cells: int, where: str, problems: Problems) -> None:
+    """Note it as a problem of this key if so many cells with these seeds are too many."""
     jobs, max_jobs = number * len(seeds), JOBS_PER_CELL * max_cells
-    where = "grid" if grid else "cells" if cells else "seeds"
     if number > max_cells:
         message = f"{number:,} cells; allowed are {max_cells:,} (setting GRIDYARD_MAX_CELLS)"
         problems.add((where,), message, at_key=True)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Yard:
         self.settings = Settings(**values)
         self.database = Database(db_url)
         migrate.prepare(self.database)
-        self._environment = os.environ | {f"GRIDYARD_{name.upper()}": str(value) for name, value in values.items()}
+        self.environment = os.environ | {f"GRIDYARD_{name.upper()}": str(value) for name, value in values.items()}
         self._processes: list[subprocess.Popen[bytes]] = []
         self.log = home / "workers.log"
 
@@ -57,13 +57,19 @@ class Yard:
         spec: SweepSpec = sweep_file.parse({**LONG_JOB, **changes}, source="a test")
         return submit(self.database, spec).sweep
 
-    def start_worker(self, slots: int = 1, **settings: Any) -> subprocess.Popen[bytes]:
-        """A `gridyard worker` process."""
-        environment = self._environment | {f"GRIDYARD_{name.upper()}": str(value) for name, value in settings.items()}
+    def start_worker(
+        self, slots: int = 1, environment: Mapping[str, str] | None = None, **settings: Any
+    ) -> subprocess.Popen[bytes]:
+        """A `gridyard worker` process.
+
+        Args:
+            environment: variables besides those of the settings.
+        """
+        given = {f"GRIDYARD_{name.upper()}": str(value) for name, value in settings.items()}
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "gridyard", "worker", "--slots", str(slots)],
-                env=environment,
+                env={**self.environment, **given, **(environment or {})},
                 cwd=self.settings.home,
                 stdout=log,
                 stderr=log,

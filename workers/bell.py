@@ -7,6 +7,7 @@ from celery import Celery
 from kombu.entity import Queue
 
 from jobs.settings import Settings
+from jobs.urls import masked
 from workers import celery_app
 
 logger = logging.getLogger(__name__)
@@ -21,16 +22,32 @@ def ring(settings: Settings, queue: str, count: int = 1) -> bool:
     """
     if not settings.broker:
         return True
-    app = _sender(settings)
-    try:
-        for _ in range(count):
-            app.send_task(celery_app.WAKE, args=[queue], queue=Queue(queue), expires=EXPIRES_SECONDS, retry=False)
-    except Exception as error:  # whatever a broker's client may raise: the bell is a hint, its loss no failure
-        logger.warning("the bell was not rung, workers will look by themselves: %s", error)
-        return False
-    return True
+    return _bell(settings).ring(queue, count)
+
+
+class _Bell:
+    """A broker to ring at. That it is away is said once, and once that it is back."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app, self._away = app, False
+
+    def ring(self, queue: str, count: int) -> bool:
+        try:
+            for _ in range(count):
+                self._app.send_task(
+                    celery_app.WAKE, args=[queue], queue=Queue(queue), expires=EXPIRES_SECONDS, retry=False
+                )
+        except Exception as error:  # whatever a broker's client may raise: the bell is a hint, its loss no failure
+            if not self._away:
+                logger.warning("the bell was not rung, workers will look by themselves: %s", masked(str(error)))
+            self._away = True
+            return False
+        if self._away:
+            logger.info("the broker is back: the bell is rung again")
+        self._away = False
+        return True
 
 
 @functools.lru_cache(maxsize=4)
-def _sender(settings: Settings) -> Celery:
-    return celery_app.make(settings)
+def _bell(settings: Settings) -> _Bell:
+    return _Bell(celery_app.make(settings))

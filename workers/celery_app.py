@@ -41,9 +41,13 @@ def make(settings: Settings, queue: str | None = None) -> Celery:
     if settings.broker.startswith(("redis", "valkey")):
         app.conf.broker_transport_options = {
             "global_keyprefix": "gridyard:",  # lets an ACL name our keys
-            "socket_timeout": 30,  # seconds; longer than one wait for a message
-            "socket_connect_timeout": 5,  # seconds
+            # Seconds; longer than one wait for a message. Who rings must not wait: the scheduler has rescues to do.
+            "socket_timeout": 30 if queue else 3,
+            "socket_connect_timeout": 5 if queue else 3,  # seconds
             "socket_keepalive": True,  # a firewall must not forget an idle worker
-            "health_check_interval": 25,  # notices a half-open connection
+            # Two of them after the last word, a half-open connection is replaced; workers look meanwhile.
+            "health_check_interval": 10,  # seconds
         }
+        if not queue:  # kombu would try for 6 s to reach a broker that refuses: so long a submission would hang
+            app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1}
     return app

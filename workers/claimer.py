@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from db import queue
 from db.session import Database
@@ -51,20 +52,31 @@ class Claimer:
     """Claims for one slot."""
 
     def __init__(
-        self, worker: str, queue: str, database: Database, settings: Settings, sizes: Sizes, first: int | None = None
+        self,
+        worker: str,
+        queue: str,
+        database: Database,
+        settings: Settings,
+        sizes: Sizes,
+        first: int | None = None,
+        slot: int = 0,
     ) -> None:
         """
         Args:
             worker: the worker's id, which fences its claims.
             sizes: shared by the slots of a worker.
             first: the sweep whose jobs are claimed before all others.
+            slot: number of the slot in its worker, from 0.
         """
-        self._worker, self._queue, self._first = worker, queue, first
+        self._worker, self._queue, self._first, self._slot = worker, queue, first, slot
         self._database, self._settings, self._sizes = database, settings, sizes
         self._look_at = 0.0  # not before is it asked again who may join, by the monotonic clock
 
-    def claim(self) -> list[Claim]:
+    def claim(self, alone: bool = True) -> list[Claim]:
         """The best ready job, with as many as are known to train well with it; none, if none is ready.
+
+        Args:
+            alone: the worker holds nothing else.
 
         Raises:
             DatabaseError: the database cannot be used.
@@ -74,35 +86,39 @@ class Claimer:
             return []
         with self._database.writing() as session:
             lease = self._settings.lease_seconds
-            claims = queue.claim(session, self._queue, self._worker, lease, first=self._first)
+            claim = partial(queue.claim, session, self._queue, self._worker, lease, slot=self._slot)
+            claims = claim(first=self._first, alone=alone)
             wanted = self._sizes.known(claims[0]) if claims and claims[0].more else 1
             if wanted > 1:
-                like = key(claims[0])
-                claims += queue.claim(
-                    session, self._queue, self._worker, lease, limit=wanted - 1, like=like, beside_one=True
-                )
+                claims += claim(limit=wanted - 1, like=key(claims[0]), beside_one=True)
         self._look_again(began, claims, short=len(claims) < wanted)
         return claims
 
     def join(self, pack: Key, room: int) -> list[Claim]:
-        """Up to `room` jobs that join a pack which trains; none while a better sweep waits, or a look would be vain."""
+        """Up to `room` jobs that join a pack which trains; none where a look would be vain.
+
+        None, too, while a better sweep waits: one of a higher priority, or an equal one that would get this slot if it
+        were idle. Else a pack that is filled up for hours would keep its slot for as long.
+        """
         began = time.monotonic()
         if room <= 0 or began < self._look_at:
             return []
         claims: list[Claim] = []
         try:
-            if self._next_sweep() == pack[0]:
+            if self._next_sweep(leaving=pack[0]) == pack[0]:
                 with self._database.writing() as session:
                     lease = self._settings.lease_seconds
-                    claims = queue.claim(session, self._queue, self._worker, lease, limit=room, like=pack)
+                    claims = queue.claim(
+                        session, self._queue, self._worker, lease, slot=self._slot, limit=room, like=pack
+                    )
         except DatabaseError as error:
             logger.warning("nothing joins: %s", error)
         self._look_again(began, claims, short=len(claims) < room)
         return claims
 
-    def _next_sweep(self) -> int | None:
+    def _next_sweep(self, leaving: int | None = None) -> int | None:
         with self._database.reading() as session:  # a look takes no write lock
-            return queue.next_sweep(session, self._queue, self._first)
+            return queue.next_sweep(session, self._queue, self._first, leaving)
 
     def _look_again(self, began: float, claims: Sequence[Claim], short: bool) -> None:
         """When it makes sense to look for more.

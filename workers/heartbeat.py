@@ -1,8 +1,8 @@
 """The worker's heartbeat: renews every lease at once, and learns what became of the jobs."""
 
 import logging
+import random
 import threading
-import time
 
 from db import queue, workers
 from db.queue import Held
@@ -23,7 +23,6 @@ class Heartbeat:
         self._slots = slots
         self._worker, self._database, self._settings, self._holdings = worker, database, settings, holdings
         self._stopping = threading.Event()
-        self._confirmed = time.monotonic()  # when the database last answered
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -34,11 +33,11 @@ class Heartbeat:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._settings.heartbeat_seconds):
+        while not self._stopping.wait(self._settings.heartbeat_seconds * random.uniform(0.8, 1.0)):  # not all in step
             held = self._holdings.attempts()
             try:
                 self._holdings.tell(self._beat(held))
-                self._confirmed = time.monotonic()
+                self._holdings.heard()
             except DatabaseError as error:
                 logger.warning("no heartbeat: %s", error)
                 self._give_up_if_alone_for_long(held)
@@ -46,11 +45,17 @@ class Heartbeat:
                 logger.exception("no heartbeat")
 
     def _beat(self, held: set[Held]) -> dict[Held, Answer]:
-        with self._database.writing() as session:
+        # A connection that says nothing must be given up early enough for another to renew the leases in time.
+        with self._database.writing(patience=self._settings.lease_seconds / 3) as session:
             workers.heartbeat(session, self._worker, busy=self._slots.busy())
-            return queue.renew(session, self._worker, held, self._settings.lease_seconds)
+            answers = queue.renew(session, self._worker, held, self._settings.lease_seconds)
+        # In a transaction of its own: these jobs may be others' by now, who lock them in another order.
+        if lost := [one for one, answer in answers.items() if answer is Answer.CLAIM_LOST]:
+            with self._database.writing() as session:
+                queue.came_back(session, self._worker, lost)
+        return answers
 
     def _give_up_if_alone_for_long(self, held: set[Held]) -> None:
         # Others have long taken the jobs over; their results, not ours, will count.
-        if time.monotonic() - self._confirmed > self._settings.offline_seconds:
+        if self._holdings.silence() > self._settings.offline_seconds:
             self._holdings.tell(dict.fromkeys(held, Answer.CLAIM_LOST))

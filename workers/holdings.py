@@ -1,8 +1,10 @@
 """What the slots of a worker hold, and what they were told to do with it: the one thing its threads share."""
 
 import threading
+import time
 
 from jobs.spec import Answer, Claim
+from workers.isolation import Isolation
 
 Held = tuple[
     int, int
@@ -17,8 +19,24 @@ class Holdings:
 
     def __init__(self) -> None:
         self.draining = threading.Event()  # the worker stops: claim nothing more, give back what is held
+        self.isolation = Isolation()
+        self.drained_at = float("inf")  # since when, by the monotonic clock
         self._lock = threading.Lock()
         self._answers: dict[Held, Answer] = {}
+        self._heard = time.monotonic()
+
+    def heard(self) -> None:
+        """The database has answered a heartbeat."""
+        self._heard = time.monotonic()
+
+    def silence(self) -> float:
+        """Seconds since the database has answered a heartbeat."""
+        return time.monotonic() - self._heard
+
+    def drain(self) -> None:
+        """The worker stops."""
+        self.drained_at = min(self.drained_at, time.monotonic())
+        self.draining.set()
 
     def hold(self, claim: Claim) -> None:
         """A slot has claimed this job."""

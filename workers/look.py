@@ -32,6 +32,7 @@ class Look(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self._stopping = threading.Event()
+        self._blind = False  # the last look saw nothing
 
     def start(self, worker: Any) -> None:
         threading.Thread(target=self._run, args=(worker.pool,), name="look", daemon=True).start()
@@ -43,8 +44,11 @@ class Look(bootsteps.StartStopStep):  # type: ignore[misc]
         while not self._stopping.wait(self.seconds * random.uniform(0.8, 1.2)):  # workers must not look in step
             try:
                 self._look(pool)
+                self._blind = False
             except DatabaseError as error:
-                logger.warning("no look: %s", error)
+                if not self._blind:  # said once: a look is never far
+                    logger.warning("no look: %s", error)
+                self._blind = True
             except Exception:  # without it a worker would sleep for ever
                 logger.exception("no look")
 

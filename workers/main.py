@@ -3,7 +3,6 @@
 import logging
 import os
 import platform
-import signal
 import socket
 import time
 import uuid
@@ -14,10 +13,12 @@ from celery.exceptions import WorkerShutdown
 
 from db import migrate, workers
 from db.session import Database
-from jobs.errors import DatabaseError, GridyardError
+from jobs.errors import DatabaseError, GridyardError, NoTrainer
 from jobs.settings import Settings
 from workers import celery_app, messages
 from workers.claimer import Sizes
+from workers.delivery import Delivery
+from workers.departure import Departure
 from workers.devices import slot_devices
 from workers.heartbeat import Heartbeat
 from workers.holdings import Holdings
@@ -26,46 +27,67 @@ from workers.slot import Slot
 from workers.slots import Slots
 
 logger = logging.getLogger(__name__)
+PATIENCE_SECONDS = 10.0  # without an answer of the database: a slot that waits hears neither its trainer nor SIGTERM
 
 
-def start(settings: Settings, slots: int | None = None, queue: str = "cpu", first: int | None = None) -> int:
-    """Work until SIGTERM or Ctrl-C; then give back what is held, and return the exit code.
+def start(
+    settings: Settings,
+    slots: int | None = None,
+    queue: str = "cpu",
+    first: int | None = None,
+    *,
+    until_stdin_closes: bool = False,
+) -> int:
+    """Work until SIGTERM or Ctrl-C; then give back what is held, and return the exit code. See `Departure`.
 
     Args:
         slots: packs at a time; None: one per GPU, else per core.
         first: the sweep whose jobs are claimed before all others.
+        until_stdin_closes: stop also then.
 
     Raises:
         InputError: slots is not positive.
         DatabaseError: the database cannot be used.
-        GridyardError: no trainer can be started.
+        NoTrainer: none can be started with these settings, or on this machine.
+        GridyardError: trainers are killed before they are ready.
     """
+    holdings, sizes = Holdings(), Sizes()
+    departure = Departure(holdings, settings)
+    if until_stdin_closes:
+        departure.ask_when_stdin_closes()
     devices = slot_devices(queue, slots, settings.device)
-    database = Database(settings.db_url)
+    database = Database(settings.db_url, patience=PATIENCE_SECONDS)
     migrate.prepare(database)
     worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     with database.writing() as session:
         workers.register(session, worker, queue, len(devices), _info(devices))
-    holdings, sizes = Holdings(), Sizes()
-    slots_here = [Slot(worker, queue, database, settings, holdings, sizes, device, first) for device in devices]
-    crew = Slots(slots_here, stop=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    slots_here = [
+        Slot(worker, queue, database, settings, holdings, sizes, device, first, number)
+        for number, device in enumerate(devices)
+    ]
+    crew = Slots(slots_here, stop=departure.ask)
     heartbeat = Heartbeat(worker, database, settings, holdings, crew)
+    delivery = Delivery(database, settings, holdings)
     crew.warm_up()
     heartbeat.start()
+    delivery.start()
     logger.info("worker %s: %d slots for queue %s", worker, len(devices), queue)
     try:
-        code = _serve(settings, queue, len(devices), database, crew, holdings)
+        code = _serve(settings, queue, len(devices), database, crew, departure)
     finally:
+        delivery.stop()
         heartbeat.stop()
         crew.close()
         _leave(database, worker)
     if crew.broken is not None:
-        raise GridyardError(f"the worker has stopped because it cannot start a trainer: {crew.broken}")
+        first_line = str(crew.broken).partition("\n")[0]
+        kind = GridyardError if crew.broken.by_chance else NoTrainer
+        raise kind(f"the worker has stopped because it cannot start a trainer: {first_line}")
     return code
 
 
 def _serve(
-    settings: Settings, queue: str, concurrency: int, database: Database, slots: Slots, holdings: Holdings
+    settings: Settings, queue: str, concurrency: int, database: Database, slots: Slots, departure: Departure
 ) -> int:
     """Run the Celery worker until it is told to stop."""
     app = celery_app.make(settings, queue)
@@ -82,7 +104,7 @@ def _serve(
     # Celery sends this from its signal handler; the slots then stop, and only then its warm shutdown ends.
     @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def drain(**_: Any) -> None:
-        holdings.draining.set()
+        departure.begin()
         if not settings.broker:
             raise WorkerShutdown(0)  # or the in-memory transport sleeps on for up to 2 s before it notices
 

@@ -86,10 +86,11 @@ class Pack:
         watch.end(outcome)
         self.ended.append(watch)
 
-    def crash(self, error: str) -> None:
-        """The trainer has died: every job that it had has failed."""
+    def crash(self, error: str, reason: FailureReason) -> None:
+        """The trainer has died: every job that it had has failed, if not by its own fault."""
+        beside = len(self.running) > 1
         for job, watch in self.running.items():
-            self._end(watch, Failure(job=job, reason=FailureReason.CRASHED, error=error))
+            self._end(watch, Failure(job=job, reason=reason, error=error, beside=beside))
         self.running.clear()
 
     def cut_off(self) -> None:

@@ -1,50 +1,71 @@
-"""What the jobs of a slot do and come to, written to the database: many jobs in one transaction."""
+"""What the jobs of a slot do and come to, on its way to the database; while that is away, in memory and on disk."""
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 
-from db import queue
 from db.session import Database
-from jobs.errors import DatabaseAway, DatabaseError
+from jobs.errors import DatabaseAway
 from jobs.settings import Settings
-from jobs.spec import Answer, Failure, TrainResult
-from jobs.states import FailureReason, JobState
+from jobs.spec import Failure, TrainResult
+from jobs.states import FailureReason
+from workers.holdings import Holdings
 from workers.pace import rest
+from workers.spool import Spool
 from workers.watch import Watch
+from workers.writing import free, is_lost, together, write_ends, write_epochs
 
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 1.0  # at least, between two writes of epoch reports; a job that is shorter writes only its end
 AGAIN_SECONDS = 1.0  # between two tries to record outcomes while the database is away, and at most while it is there
-
-Write = Callable[[Database, list[Watch]], None]
+REPORTS_KEPT = 100_000  # of all jobs of a slot together, while the database is away: some 100 MB
+SILENT_BEATS = 2  # heartbeats without an answer after which ends are put on disk before a try to record them
 
 
 class Recorder:
     """Writes for one slot. While the database is away, training goes on and all is written when it is back."""
 
-    def __init__(self, database: Database, settings: Settings, draining: threading.Event) -> None:
-        self._database, self._settings, self._draining = database, settings, draining
-        self._flush_at = self._record_at = self._away_until = 0.0  # not before, by the monotonic clock
+    def __init__(self, database: Database, settings: Settings, holdings: Holdings, spool: Spool) -> None:
+        self._database, self._settings, self._holdings, self._spool = database, settings, holdings, spool
+        self._flush_at = self._record_at = self._away_until = self._trim_at = 0.0  # not before, by the monotonic clock
+        self._alone = self._trimmed = self._unspooled = False  # already said
 
     def flush(self, running: Iterable[Watch]) -> None:
         """Now and then, store the epochs of jobs that train on."""
         began = time.monotonic()
         if began < self._flush_at:
+            self._trim(running, began)
             return
         watches = [watch for watch in running if watch.reports and began - watch.started >= FLUSH_SECONDS]
         if not watches:
             return
         try:
-            for watch, error in _together(self._database, watches, _write_epochs):
+            for watch, error in together(self._database, watches, write_epochs):
                 logger.warning("job %d: the history of its end will tell these epochs: %s", watch.claim.job, error)
             for watch in watches:
                 watch.reports = []
+            self._trimmed = self._alone = False
         except DatabaseAway as error:
-            logger.warning("%d jobs train on: %s", len(watches), error)
+            if not self._alone:
+                logger.warning("%d jobs train on: %s", len(watches), error)
+            self._alone = True
+            self._trim(watches, began)
         self._flush_at = rest(began, least=FLUSH_SECONDS)
+
+    def _trim(self, running: Iterable[Watch], now: float) -> None:
+        """Keep no more than REPORTS_KEPT: the oldest go. A result brings its whole history itself."""
+        if now < self._trim_at:
+            return
+        self._trim_at = now + FLUSH_SECONDS
+        watches = list(running)
+        most = max(2, REPORTS_KEPT // max(1, len(watches)))
+        for watch in watches:
+            if len(watch.reports) > most:
+                del watch.reports[: -most // 2]
+                if not self._trimmed:
+                    logger.warning("%d jobs train on: their oldest epochs are shown when they have ended", len(watches))
+                self._trimmed = True
 
     def record(self, ended: list[Watch], at_once: bool) -> list[Watch]:
         """Write how attempts ended; the fence says whether they still count.
@@ -53,7 +74,7 @@ class Recorder:
             at_once: nothing else trains; else ends may wait a moment, to be written together.
 
         Returns:
-            Those that are done with: recorded, or given up because the database is away for too long.
+            Those that are done with: recorded, or left to the spool because the database is away for too long.
 
         Raises:
             DatabaseError: the database refuses even to write that it refused.
@@ -61,8 +82,10 @@ class Recorder:
         began = time.monotonic()
         if not ended or began < (self._away_until if at_once else self._record_at):
             return []
+        if self._holdings.silence() > SILENT_BEATS * self._settings.heartbeat_seconds:
+            self._save(ended)  # a try may take longer than we are given to live
         try:
-            refused = dict(_together(self._database, ended, _write_ends))
+            refused = dict(together(self._database, ended, write_ends))
         except DatabaseAway as error:
             return self._put_off(ended, error)
         self._record_at = rest(began, most=AGAIN_SECONDS)
@@ -73,79 +96,49 @@ class Recorder:
             watch.end(Failure(job=watch.claim.job, reason=FailureReason.ERROR, error=told))
         written = [watch for watch in ended if watch not in refused]
         for watch in written:
-            claim, became = watch.claim, watch.became or "lost its claim"
-            logger.info("job %d: attempt %d %s", claim.job, claim.attempt, became)
+            self._done(watch)
         return written
 
+    def _done(self, watch: Watch) -> None:
+        """The database has said what became of it."""
+        claim = watch.claim
+        there = self._spool.remove(claim) if watch.spooled else True
+        if watch.became is None and not there:
+            logger.info("job %d: the end of attempt %d was taken from the spool by another", claim.job, claim.attempt)
+            return
+        logger.info("job %d: attempt %d %s", claim.job, claim.attempt, watch.became or "lost its claim")
+        if watch.became is None and isinstance(watch.outcome, TrainResult):
+            try:
+                free(self._database, self._settings.store_url, watch)
+            except DatabaseAway as error:
+                logger.warning("job %d: a model that does not count stays in the store: %s", claim.job, error)
+
     def _put_off(self, ended: list[Watch], error: DatabaseAway) -> list[Watch]:
-        """Try again later, but for those that have waited too long."""
+        """Try again later, but for those that have waited too long: these wait on disk."""
         now = time.monotonic()
         self._record_at = self._away_until = now + AGAIN_SECONDS
-        patience = 0.0 if self._draining.is_set() else self._settings.offline_seconds
+        self._save(ended)
+        patience = 0.0 if self._holdings.draining.is_set() else self._settings.offline_seconds
         given_up = [watch for watch in ended if watch.ended is None or now - watch.ended >= patience]
-        for watch in ended:
-            if watch in given_up:
+        for watch in given_up:
+            if watch.spooled:
+                logger.warning("job %d: the next worker on this machine records its end: %s", watch.claim.job, error)
+            elif not is_lost(watch):
                 told = "job %d: its end could not be recorded, it will be rescued: %s"
                 logger.error(told, watch.claim.job, error)
-            else:
-                logger.warning("job %d has ended; recording it again: %s", watch.claim.job, error)
         return given_up
 
-
-def _together(database: Database, watches: list[Watch], write: Write) -> list[tuple[Watch, DatabaseError]]:
-    """Write for all in one transaction; if it is refused, for each half: one bad result must not fail its neighbours.
-
-    Returns:
-        Those refused alone, with the refusal.
-
-    Raises:
-        DatabaseAway: the database does not answer. What a half has written stands, and may be written again.
-    """
-    try:
-        write(database, watches)
-    except DatabaseAway:
-        raise
-    except DatabaseError as error:
-        if len(watches) == 1:
-            return [(watches[0], error)]
-        half = len(watches) // 2
-        return _together(database, watches[:half], write) + _together(database, watches[half:], write)
-    return []
-
-
-def _write_epochs(database: Database, watches: list[Watch]) -> None:
-    with database.writing() as session:  # if a claim is lost, the heartbeat says so
-        queue.record_epochs(session, [(watch.claim, watch.reports) for watch in watches])
-
-
-def _write_ends(database: Database, watches: list[Watch]) -> None:
-    """One transaction: the last reports, and the move of each job, noted in its watch."""
-    results = [(watch.claim, watch.outcome) for watch in watches if isinstance(watch.outcome, TrainResult)]
-    others = [watch for watch in watches if not isinstance(watch.outcome, TrainResult) and not _is_lost(watch)]
-    reports = [(watch.claim, watch.reports) for watch in others if watch.reports]
-    with database.writing() as session:
-        if results and others:
-            queue.lock(session, [watch.claim for watch in watches])
-        finished = queue.finish(session, results) if results else set()
-        if reports:
-            queue.record_epochs(session, reports)
-        became = queue.let_go(session, [(watch.claim, _failure(watch)) for watch in others])
-    for watch in watches:
-        watch.became = JobState.SUCCEEDED if watch.claim.job in finished else _told(watch, became)
-
-
-def _failure(watch: Watch) -> Failure | None:
-    return watch.outcome if isinstance(watch.outcome, Failure) else None
-
-
-def _told(watch: Watch, became: dict[int, JobState]) -> str | None:
-    if watch.claim.job not in became:
-        return None
-    failure = _failure(watch)
-    ended = f"failed ({failure.reason})" if failure else "stopped"
-    return f"{ended}; the job is now {became[watch.claim.job]}"
-
-
-def _is_lost(watch: Watch) -> bool:
-    """Whether the trainer stopped because the job belongs to another attempt: nothing is to be written."""
-    return getattr(watch.outcome, "answer", None) is Answer.CLAIM_LOST
+    def _save(self, ended: Sequence[Watch]) -> None:
+        """Put ends on disk, each once: whatever becomes of this worker, they are not lost."""
+        for watch in ended:
+            if watch.spooled or is_lost(watch):
+                continue
+            try:
+                path = self._spool.put(watch)
+            except (OSError, ValueError) as error:
+                if not self._unspooled:
+                    logger.error("job %d: its end waits in memory only: %s", watch.claim.job, error)
+                self._unspooled = True
+                continue
+            self._unspooled, watch.spooled = False, True
+            logger.warning("job %d has ended; until the database is back its end waits in %s", watch.claim.job, path)

@@ -13,12 +13,16 @@ from workers.devices import trainer_device
 from workers.holdings import Holdings
 from workers.pack import Pack
 from workers.recorder import Recorder
+from workers.spool import Spool
 from workers.supervisor import Trainer, TrainerDied
 from workers.watch import Watch
 
 logger = logging.getLogger(__name__)
 
+STARTS = 3  # of trainers that somebody kills before they are ready
 LISTEN_SECONDS = 0.2  # how long a supervisor listens to its trainer before it looks around
+CANCEL_SECONDS = 10.0  # from a cancel to the end of what runs, at most
+MARGIN_SECONDS = 2.0  # of it, for the look around, the kill, and writing down the end
 
 
 class Slot:
@@ -34,6 +38,7 @@ class Slot:
         sizes: Sizes,
         visible_devices: str | None,
         first: int | None = None,
+        number: int = 0,
     ) -> None:
         """
         Args:
@@ -41,11 +46,12 @@ class Slot:
             sizes: shared by the slots of a worker.
             first: the sweep whose jobs are claimed before all others.
             visible_devices: CUDA_VISIBLE_DEVICES of the trainer; None leaves it as it is.
+            number: of the slot in its worker, from 0.
         """
         self._queue, self._settings, self._holdings, self._sizes = queue, settings, holdings, sizes
         self._visible_devices = visible_devices
-        self._claimer = Claimer(worker, queue, database, settings, sizes, first)
-        self._recorder = Recorder(database, settings, holdings.draining)
+        self._claimer = Claimer(worker, queue, database, settings, sizes, first, number)
+        self._recorder = Recorder(database, settings, holdings, Spool(settings.spool_folder))
         self._trainer: Trainer | None = None
 
     def warm_up(self) -> Trainer:
@@ -69,15 +75,33 @@ class Slot:
             TrainerDied: no trainer can be started.
             DatabaseError: the database cannot be used.
         """
+        isolation = self._holdings.isolation
         try:
-            while self._wait_for_the_trainer() and (claims := self._claimer.claim()):
-                self._train(claims)
+            while self._wait_for_the_trainer() and (claims := isolation.claim(self._claimer.claim)):
+                try:
+                    self._train(claims)
+                finally:
+                    isolation.leave()
         except Exception:
             self.close()  # it may still be training what we do not follow any more
             raise
 
     def _wait_for_the_trainer(self) -> bool:
         """Whether there is a trainer to claim for; false when the worker stops. No job is claimed to wait for torch."""
+        killed = 0
+        while True:
+            try:
+                return self._is_ready()
+            except TrainerDied as death:
+                self.close()
+                killed += 1
+                if killed == STARTS or not death.by_chance:
+                    raise
+                logger.warning("another trainer is started: %s", death)
+
+    def _is_ready(self) -> bool:
+        if self._holdings.draining.is_set():
+            return False
         trainer = self.warm_up()
         while not trainer.ready and not self._holdings.draining.is_set():
             trainer.receive(LISTEN_SECONDS)
@@ -110,25 +134,36 @@ class Slot:
                 pack.hear(message)
         except TrainerDied as death:
             self.close()
-            pack.crash(str(death))
+            pack.crash(str(death), death.reason)
         if pack.size:
             self._sizes.note(pack.key, pack.size)
 
     def _stop(self, trainer: Trainer, pack: Pack) -> None:
-        """Tell the trainer which jobs to stop at their next report; kill it when one of those does not come."""
+        """Tell the trainer which jobs to stop at their next batch; kill it when one of those does not in time."""
         now = time.monotonic()
         for job, watch in pack.running.items():
             if watch.told is None and (answer := self._wish(watch, now)) is not Answer.GO_ON:
                 watch.told = (now, answer)
+                watch.preempted = answer is Answer.GIVE_BACK and self._holdings.draining.is_set()
                 trainer.answer(job, answer)
-        told = [watch.told[0] for watch in pack.running.values() if watch.told]
-        if told and now - min(told) >= self._settings.grace_seconds:
+                logger.info("job %d is told to stop: %s", job, answer)
+        if any(now - self._told_at(watch) >= self._patience(watch) for watch in pack.running.values()):
             logger.warning("%d jobs: the trainer did not stop one of them in time and is killed", len(pack.running))
             self.close()
             pack.cut_off()
 
+    def _told_at(self, watch: Watch) -> float:
+        """When it was told to stop, or should have been: a stopping worker's grace time begins with the signal."""
+        return min(watch.told[0], self._holdings.drained_at) if watch.told else float("inf")
+
+    def _patience(self, watch: Watch) -> float:
+        """Seconds a trainer has for stopping; nothing of a cancelled job is to be saved, and its end is promised."""
+        grace, heartbeat = self._settings.trainer_grace_seconds, self._settings.heartbeat_seconds
+        is_unwanted = watch.told is not None and watch.told[1] is Answer.CANCELLED and not watch.late
+        return min(grace, max(0.0, CANCEL_SECONDS - heartbeat - MARGIN_SECONDS)) if is_unwanted else grace
+
     def _wish(self, watch: Watch, now: float) -> Answer:
-        """How the job's next report is to be answered. One whose time is over stops as if it were cancelled."""
+        """How the job is to go on. One whose time is over stops as if it were cancelled."""
         answer = self._holdings.answer(watch.claim)
         watch.late = answer is Answer.GO_ON and watch.overdue(now)
         return Answer.CANCELLED if watch.late else answer

@@ -21,7 +21,7 @@ class Slots:
         """
         self._slots, self._stop = slots, stop
         self._idle = collections.deque(slots)
-        self.broken: str | None = None  # why no trainer can be started
+        self.broken: TrainerDied | None = None  # why no trainer can be started
 
     def warm_up(self) -> None:
         """Start the trainers, so that the first job need not wait for torch."""
@@ -45,7 +45,8 @@ class Slots:
         try:
             slot.work()
         except TrainerDied as death:  # before it could be given a job: no job would fare better
-            self.broken = str(death)
+            logger.error("no trainer can be started: %s", death)
+            self.broken = death
             self._stop()
         except DatabaseError as error:
             logger.warning("%s; trying again at the next look", error)

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 
+from jobs import cgroup
 from jobs.spec import Answer, Assignment
+from jobs.states import FailureReason
 from workers import wire
 
 logger = logging.getLogger(__name__)
@@ -20,6 +22,16 @@ END_SECONDS = 2.0  # for a trainer whose pipe has closed to be gone, and for wha
 
 class TrainerDied(Exception):
     """The trainer process ended; the message tells how and what it last wrote to stderr."""
+
+    def __init__(self, message: str, reason: FailureReason = FailureReason.CRASHED, *, killed: bool = False) -> None:
+        """
+        Args:
+            reason: CRASHED, or OUT_OF_MEMORY where that is known.
+            killed: by a signal; it has not ended by itself.
+        """
+        super().__init__(message)
+        self.reason = reason
+        self.by_chance = killed or reason is FailureReason.OUT_OF_MEMORY  # another one may start well
 
 
 class Trainer:
@@ -46,6 +58,7 @@ class Trainer:
         )
         self.pid = self._process.pid
         self.ready = False  # it has loaded what it trains with
+        self._oom_kills = cgroup.oom_kills()  # when it was last given something to do
         self._messages: queue.SimpleQueue[wire.Message | None] = queue.SimpleQueue()
         self._stderr: collections.deque[str] = collections.deque(maxlen=STDERR_LINES)
         self._readers = [
@@ -62,10 +75,11 @@ class Trainer:
 
     def train(self, assignments: list[Assignment]) -> None:
         """Hand over jobs that train together; their reports and outcomes come by `receive`."""
+        self._oom_kills = cgroup.oom_kills()
         self._send(wire.Train(assignments=assignments))
 
     def answer(self, job: int, answer: Answer) -> None:
-        """Say how the job's next report is to be answered."""
+        """Say how the job is to go on: heard before its next batch."""
         self._send(wire.Reply(job=job, answer=answer))
 
     def receive(self, timeout: float) -> list[wire.Message]:
@@ -80,7 +94,7 @@ class Trainer:
             return []
         heard += [self._messages.get_nowait() for _ in range(self._messages.qsize())]  # nobody else takes any
         if heard[0] is None:
-            raise TrainerDied(self._obituary())
+            raise self._death()
         if heard[-1] is None:  # what it said before it died comes first
             self._messages.put(None)
         messages = [message for message in heard if message is not None]
@@ -129,15 +143,33 @@ class Trainer:
             self._stderr.append(text)
             logger.info("trainer %d: %s", self.pid, text)
 
-    def _obituary(self) -> str:
+    def _death(self) -> TrainerDied:
         with contextlib.suppress(subprocess.TimeoutExpired):  # its pipe may close a moment before it is gone
             self._process.wait(timeout=END_SECONDS)
         died = self._process.poll() is not None  # or its pipe is of no more use, and it must go
         code = self._end()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        last_words = "\n".join(self._stderr)
-        reason = f"the trainer process died ({how})" if died else "the trainer process closed or garbled its pipe"
-        return reason + (f"; its last line: {self._stderr[-1]}\n{last_words}" if last_words else "")
+        reason = self._reason(code) if died else FailureReason.CRASHED
+        told = f"the trainer process died ({_how(code)})" if died else "the trainer process closed or garbled its pipe"
+        if reason is FailureReason.OUT_OF_MEMORY and code < 0:
+            told += ": the kernel ended it for want of memory"
+        if self._stderr:
+            told += f"; its last line: {self._stderr[-1]}" if code >= 0 else ""  # which has nothing to do with a signal
+            told += "\n" + "\n".join(self._stderr)
+        return TrainerDied(told, reason, killed=died and code < 0)
+
+    def _reason(self, code: int) -> FailureReason:
+        """Memory, if it said so itself, or was killed and the kernel has killed for want of memory since it began."""
+        before, killed = self._oom_kills, cgroup.oom_kills()
+        by_the_kernel = code == -signal.SIGKILL and before is not None and killed is not None and killed > before
+        memory = by_the_kernel or code == wire.OUT_OF_MEMORY
+        return FailureReason.OUT_OF_MEMORY if memory else FailureReason.CRASHED
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    known = {number.value: number.name for number in signal.Signals}
+    return f"signal {-code}" + (f", {known[-code]}" if -code in known else "")
 
 
 # A trainer needs no way to the database or the broker, so it gets none.

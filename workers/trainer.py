@@ -5,6 +5,7 @@ It stays warm between jobs: torch is imported once, data sets are loaded once. I
 
 import contextlib
 import ctypes
+import faulthandler
 import logging
 import os
 import queue
@@ -12,9 +13,10 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
+from jobs.errors import GridyardError
 from jobs.spec import Answer, Assignment, EpochReport
 from workers import wire
 
@@ -27,7 +29,9 @@ class Inbox:
     def __init__(self, pipe: BinaryIO) -> None:
         self.packs: queue.SimpleQueue[wire.Train | wire.Setup] = queue.SimpleQueue()
         self.answers: dict[int, Answer] = {}  # job -> what its next report is answered
-        self._pipe = pipe
+        # Those that are to stop before. Replaced, never changed: it is read before each batch, without a lock.
+        self.wishes: Mapping[int, Answer] = {}
+        self._pipe, self._changing = pipe, threading.Lock()
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
     def joining(self) -> list[Assignment]:
@@ -35,16 +39,30 @@ class Inbox:
         packs = [self.packs.get_nowait() for _ in range(self.packs.qsize())]  # nobody else takes any meanwhile
         return [assignment for pack in packs if isinstance(pack, wire.Train) for assignment in pack.assignments]
 
+    def forget(self, job: int) -> None:
+        """The job has ended."""
+        with self._changing:
+            del self.answers[job]
+            if job in self.wishes:
+                self._wish()
+
+    def _wish(self) -> None:
+        self.wishes = {job: answer for job, answer in self.answers.items() if answer is not Answer.GO_ON}
+
     def _read(self) -> None:
         with contextlib.suppress(ValueError):  # a line that was cut off: the supervisor died while it wrote
             for line in self._pipe:
                 message = wire.decode(line)
                 if isinstance(message, wire.Reply):
-                    if message.job in self.answers:  # it has not ended
-                        self.answers[message.job] = message.answer
+                    with self._changing:
+                        if message.job in self.answers:  # it has not ended
+                            self.answers[message.job] = message.answer
+                            self._wish()
                 elif isinstance(message, wire.Train):
-                    for assignment in message.assignments:
-                        self.answers[assignment.spec.job] = Answer.GO_ON  # whatever an earlier attempt was told
+                    with self._changing:
+                        for assignment in message.assignments:
+                            self.answers[assignment.spec.job] = Answer.GO_ON  # whatever an earlier attempt was told
+                        self._wish()
                     self.packs.put(message)
                 elif isinstance(message, wire.Setup):
                     self.packs.put(message)
@@ -53,6 +71,7 @@ class Inbox:
 
 def main() -> None:
     outbox = _private_stdout()
+    faulthandler.enable(all_threads=False)  # where a segmentation fault was is then among our last words
     _die_with_the_worker()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     inbox = Inbox(sys.stdin.buffer)
@@ -85,9 +104,16 @@ def main() -> None:
     while True:
         pack = inbox.packs.get()
         assert isinstance(pack, wire.Train)
-        trained = engine.train(pack.assignments, store=store, options=options, report=report, joining=inbox.joining)
+        trained = engine.train(
+            pack.assignments,
+            store=store,
+            options=options,
+            report=report,
+            joining=inbox.joining,
+            wishes=lambda: inbox.wishes,
+        )
         for outcome in trained:
-            del inbox.answers[outcome.job]
+            inbox.forget(outcome.job)
             wire.send(outbox, outcome)
 
 
@@ -107,10 +133,24 @@ def _die_with_the_worker() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _told(error: Exception) -> int:
+    """Say on stderr what ended us; the exit code."""
+    if isinstance(error, GridyardError):  # the message is for the user, and says all
+        print(error, file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    sys.stderr.flush()
+    if "torch" in sys.modules:
+        from jobs.memory import out_of_memory
+
+        return wire.OUT_OF_MEMORY if out_of_memory(error) else 1
+    return 1
+
+
 if __name__ == "__main__":
+    code = 1
     try:
         main()
-    except Exception:
-        traceback.print_exc()
-        sys.stderr.flush()
-    os._exit(1)  # an orderly end would stumble over the thread that waits for stdin
+    except Exception as error:
+        code = _told(error)
+    os._exit(code)  # an orderly end would stumble over the thread that waits for stdin

@@ -16,8 +16,10 @@ class Watch:
     reports: list[EpochReport] = field(default_factory=list)  # not yet in the database
     told: tuple[float, Answer] | None = None  # when and how the trainer was told to stop
     late: bool = False  # it was told so because its time is over
+    preempted: bool = False  # it was told so because the worker stops
     outcome: Outcome | None = None
     ended: float | None = None  # when its outcome came
+    spooled: bool = False  # its end lies on disk, too
     became: str | None = None  # what the database made of the outcome; None: the claim was lost
 
     def overdue(self, now: float) -> bool:

@@ -13,6 +13,8 @@ from pydantic import ConfigDict, TypeAdapter
 
 from jobs.spec import AS_JSON, Answer, Assignment, EpochReport, Failure, Stopped, TrainResult
 
+OUT_OF_MEMORY = 12  # exit code of a trainer that ended for want of memory, where no single job was to blame
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
@@ -43,7 +45,7 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """From now on, reports of this job are answered so."""
+    """This job is to go on so, or to stop so at its next batch."""
 
     job: int
     answer: Answer

@@ -92,6 +92,8 @@ def leaderboard(
         tables.write_csv(rows, sys.stdout, by=by)
     else:
         typer.echo(tables.leaderboard(rows) if rows else yard.why_empty(**scope))
+        if sweep is not None and (status := yard.sweep(sweep).status()).reasons:
+            typer.echo(f"{text.reasons(status)}; `gridyard show JOB` tells why", err=True)
 
 
 @app.command()

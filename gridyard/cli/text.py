@@ -58,16 +58,32 @@ def sweeps(found: Sequence[SweepStatus], models: Mapping[int, Models]) -> str:
     # States that no job is in take no space, but for those that everybody looks for.
     looked_for = (JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED)
     states = [state.value for state in JobState if state in looked_for or any(one.jobs[state] for one in found)]
-    headers = ["sweep", "name", "task", "state", "jobs", *states, "best", "models", "workers"]
+    steered = [name for name in ("priority", "max_running") if any(getattr(one, name) for one in found)]
+    headers = ["sweep", "name", "task", "state", "jobs", *states, "best", "models", "workers", *steered]
     rows = [
         [
-            *(str(one.sweep), one.name, one.task, one.state, str(one.total)),
+            *(str(one.sweep), one.name, one.task, _state(one), str(one.total)),
             *(str(one.jobs[state]) for state in states),
             *(number(one.best), _models(models[one.sweep]), str(one.workers)),
+            *(str(getattr(one, name)) if getattr(one, name) is not None else "" for name in steered),
         ]
         for one in found
     ]
-    return table(headers, rows)
+    failed = [f"sweep {one.sweep}: {reasons(one)}" for one in found if one.reasons]
+    return "\n".join([table(headers, rows), *failed])
+
+
+def reasons(status: SweepStatus) -> str:
+    """3 failed: 2 diverged, 1 crashed."""
+    named = ", ".join(f"{number} {reason}" for reason, number in status.reasons.items())
+    return f"{status.jobs[JobState.FAILED]} failed: {named}"
+
+
+def _state(one: SweepStatus) -> str:
+    """Its state, and what it is about to be."""
+    if one.halting and one.jobs[JobState.RUNNING]:
+        return f"{one.state}, stopping"
+    return f"{one.state}, extending" if one.extending else one.state
 
 
 def _models(models: Models) -> str:
@@ -165,15 +181,20 @@ def columns() -> int:
 
 
 def _attempts(details: JobDetails) -> str:
+    """A line per attempt; below, what went wrong in each, by the first line of its error."""
     rows = [
         [
-            *(str(one.attempt), one.outcome or "running", _moment(one.started_at)),
-            *(number(one.finished_at and _seconds(one.started_at, one.finished_at)), number(one.resumed_from)),
-            one.worker,
+            *(str(one.attempt), one.outcome or "running"),
+            *(_moment(one.started_at), _moment(one.finished_at) if one.finished_at else number(None)),
+            *(number(one.resumed_from), number(one.epoch), one.worker),
         ]
         for one in details.attempts
     ]
-    return table(["attempt", "outcome", "started", "seconds", "resumed from epoch", "worker"], rows)
+    headers = ["attempt", "outcome", "started", "ended", "from epoch", "to epoch", "worker"]
+    errors = [
+        f"attempt {one.attempt}, {one.outcome}: {_first_line(one.error)}" for one in details.attempts if one.error
+    ]
+    return "\n".join([table(headers, rows), *errors])
 
 
 def _history(epochs: Sequence[dict[str, Any]]) -> str:
@@ -212,9 +233,9 @@ def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs)
 
 
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
+
+
 def _moment(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _seconds(start: datetime, end: datetime) -> float:
-    return (end - start).total_seconds()

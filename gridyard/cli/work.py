@@ -99,16 +99,15 @@ def worker(
     What is held then is given back: another worker goes on from its last checkpoint.
     """
     from jobs import settings
-    from scheduler.validate import check_queue
+    from scheduler.validate import check_key
     from workers import main
 
-    check_queue(queue)
+    check_key("queue", queue)
     _log()
-    if until_stdin_closes:
-        _stop_when_stdin_closes()
     given = {"db": db, "broker": broker}
     loaded = settings.load(**{name: value for name, value in given.items() if value is not None})
-    raise typer.Exit(main.start(loaded, slots=slots, queue=queue, first=first))
+    code = main.start(loaded, slots=slots, queue=queue, first=first, until_stdin_closes=until_stdin_closes)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -135,17 +134,3 @@ def _log() -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # tells of each look at the schema's version
-
-
-def _stop_when_stdin_closes() -> None:
-    """Stop in order when the process that started us ends, in whatever way: its end of our stdin closes then."""
-    import os
-    import signal
-    import threading
-
-    def wait() -> None:
-        while os.read(0, 1024):  # not sys.stdin: its lock would be held when the interpreter ends
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, name="parent", daemon=True).start()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from db.results import JobDetails
 from gridyard.report import facts
 from jobs.errors import GridyardError, InputError
-from jobs.states import JobState
 
 if TYPE_CHECKING:
     from gridyard.job import Job
@@ -84,7 +83,7 @@ def look(job: "Job") -> Result:
             f"job {job.id} is {details.state} and has no epoch yet, so there is nothing to report; "
             f"`gridyard show {job.id}` shows how it stands"
         )
-    if details.state != JobState.SUCCEEDED:
+    if details.best_epoch is None:  # nor an earlier result
         return Result(details=details, tested=None, missing=(_unfinished(details),))
     if facts.is_language(details.task):
         return Result(details=details, tested=None, missing=())

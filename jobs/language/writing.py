@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
+from jobs import pausing
 from jobs.catalogue.language import WritingParams
 from jobs.errors import InputError
 from jobs.language.networks import positions, quiet
@@ -96,7 +97,9 @@ class Writer:
         started = time.perf_counter()
         with torch.inference_mode(), evaluating(self.lm), seeded(seed, device), quiet():
             generate: Callable[..., Tensor] = self.lm.generate  # type: ignore[assignment]
-            written = generate(given, attention_mask=torch.ones_like(given), generation_config=self._config(settings))
+            mask, config = torch.ones_like(given), self._config(settings)
+            leaving = StoppingCriteriaList([Leaving()])
+            written = generate(given, attention_mask=mask, generation_config=config, stopping_criteria=leaving)
             seconds = _since(started, device)
             losses = self._losses(written, len(tokens))
         whole: list[int] = written[0].tolist()
@@ -126,6 +129,14 @@ class Writer:
             pad_token_id=self.ends[0] if self.ends else 0,  # nothing is padded; without one transformers complains
             **(choice if drawn else {}),
         )
+
+
+class Leaving(StoppingCriteria):
+    """Stops no text; but after each token, it may be left."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
+        pausing.point()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 @contextmanager

@@ -55,6 +55,17 @@ def test_the_best_model_of_a_run_loads_and_takes_raw_rows(undisturbed: Folder, m
     yard.database.close()
 
 
+def test_a_run_whose_trainer_cannot_start_ends_with_the_reason(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "device", device="cuda:7")
+    answer = folder.gridyard("run", "grid.yaml", "--workers", "2")
+    assert answer.returncode == 2
+    *_, last = answer.stderr.splitlines()
+    assert last.startswith("gridyard: the worker has stopped because it cannot start a trainer: ")
+    assert "device 'cuda:7': this machine has only cpu" in last
+    assert "Traceback" not in answer.stderr
+    assert folder.json("status", "1")["jobs"]["ready"] == 8
+
+
 def test_ctrl_c_leaves_a_sweep_that_resume_carries_on(undisturbed: Folder, tmp_path: Path) -> None:
     folder = Folder(tmp_path / "ctrl_c", GRID + ONE_BY_ONE)
     running = folder.start("run", "grid.yaml", "--workers", "2")
@@ -139,6 +150,12 @@ def test_failed_jobs_are_named_and_end_a_run_with_1(tmp_path: Path) -> None:
     assert "job 2 failed: diverged: " in answer.stderr
     assert "1 of 2 jobs failed; `gridyard retry 1` tries them again" in answer.stderr
     assert "Traceback" not in answer.stderr
+    assert "sweep 1: 1 failed: 1 diverged" in folder.gridyard("status", "1").stdout
+    assert folder.json("status", "1")["reasons"] == {"diverged": 1}
+    assert "1 failed: 1 diverged; `gridyard show JOB` tells why" in folder.gridyard("leaderboard", "1").stderr
+    shown = folder.gridyard("show", "2").stdout
+    assert "attempt  outcome   started" in shown
+    assert "\nattempt 1, diverged: train_loss was not finite in epoch" in shown
 
 
 def test_a_run_trains_its_own_sweep_before_an_older_one(tmp_path: Path) -> None:

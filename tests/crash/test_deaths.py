@@ -69,7 +69,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_job_back(yard: Yard, undisturbe
     yard.start_worker()
     yard.wait_for_end(sweep)
     first, second = yard.attempts(job["id"])
-    assert (first.outcome, second.outcome) == ("given back", "succeeded")
+    assert (first.outcome, second.outcome) == ("preempted", "succeeded")
     assert second.resumed_from == given_back["epoch"]  # not one epoch was trained twice
     assert yard.outcome(sweep) == undisturbed
 
@@ -149,11 +149,19 @@ def _pipe_to_the_worker(trainer: psutil.Process) -> Path:
 def test_a_worker_that_cannot_start_a_trainer_says_why_and_takes_no_job(yard: Yard) -> None:
     sweep = yard.submit()
     worker = yard.start_worker(device="cuda:7")
-    assert worker.wait(timeout=60) == 1
+    assert worker.wait(timeout=60) == 2
     assert "cannot start a trainer" in yard.log.read_text()
     assert "cuda:7" in yard.log.read_text()
     (job,) = yard.jobs(sweep)
     assert (job["state"], job["attempt"]) == (JobState.READY, 0)
+
+
+def test_a_trainer_that_is_killed_before_it_is_ready_is_replaced(yard: Yard) -> None:
+    sweep = yard.submit(epochs=2)
+    worker = yard.start_worker()
+    yard.trainer_of(worker).kill()
+    (job,) = yard.wait_for_end(sweep)
+    assert (job["state"], job["attempt"], worker.poll()) == (JobState.SUCCEEDED, 1, None)
 
 
 def test_a_job_that_kills_its_trainer_each_time_fails_and_leaves_the_others_alone(yard: Yard) -> None:

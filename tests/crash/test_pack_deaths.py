@@ -111,7 +111,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_pack_back(yard: Yard, undisturb
     jobs = yard.wait_for_end(sweep)
     resumed = [yard.attempts(job["id"])[1].resumed_from for job in jobs]
     assert resumed == [job["epoch"] for job in given_back]  # not one epoch was trained twice
-    assert _outcomes(yard, sweep) == [["given back", "succeeded"]] * 3
+    assert _outcomes(yard, sweep) == [["preempted", "succeeded"]] * 3
     assert _numbers(yard.outcome(sweep)) == undisturbed
 
 

@@ -27,14 +27,14 @@ def moves(session: Any, sweep: int, claims: list[Claim], result: MakeResult) -> 
 
     def fail(claim: Claim) -> object:
         reason = random.choice(list(FailureReason))
-        return queue.fail(session, claim, Failure(job=claim.job, reason=reason, error="it broke"))
+        return queue.let_go(session, [(claim, Failure(job=claim.job, reason=reason, error="it broke"))])
 
     return [
         lambda: claims.extend(queue.claim(session, "cpu", "w", 60.0, limit=random.randint(1, 5))),
         lambda: claims.extend(queue.claim(session, "cpu", "w", 60.0, limit=random.randint(1, 5))),
         ended(lambda claim: queue.finish(session, [(claim, result(claim.job))])),
         ended(fail),
-        ended(lambda claim: queue.release(session, claim)),
+        ended(lambda claim: queue.let_go(session, [(claim, None)])),
         lambda: queue.rescue(session, "w"),
         lambda: session.execute(update(Job).where(Job.state == "waiting").values(state="ready", due_at=None)),
         lambda: queue.cancel_sweep(session, sweep),

@@ -12,7 +12,7 @@ from sqlalchemy import select, text, update
 
 from db import counts, history, migrate
 from db.clock import now
-from db.models import Base, History, Job
+from db.models import Base, History, Job, Sweep
 from db.session import Database
 from jobs.errors import DatabaseError, DatabaseOutdated
 
@@ -108,6 +108,23 @@ def test_a_migration_keeps_the_jobs_that_are_there_and_counts_them(empty: Databa
     assert (found["ready"], found["cancelled"]) == (1, 2)  # a copied table has its triggers
     with pytest.raises(DatabaseError, match=r"(?i)foreign key"), empty.writing() as session:
         session.execute(update(Job).values(sweep_id=2))  # there is none: SQLite looks at foreign keys again
+
+
+def test_sweeps_of_an_older_version_keep_their_epochs_and_results(empty: Database) -> None:
+    with empty.restructuring() as session:
+        config = migrate._config()
+        config.attributes["connection"] = session.connection()
+        command.upgrade(config, "0005")
+        session.execute(text(OLD_SWEEP.replace("""{"fixed": {}}""", """{"fixed": {}, "epochs"\\: 30}""")))
+        session.execute(text(OLD_JOBS))
+        ended = "finished_at = '2026-01-01 00:00:00', score = 0.5, rank_key = -0.5, epochs = 30"
+        session.execute(text(f"UPDATE jobs SET state = 'succeeded', {ended} WHERE cell = 0"))
+        command.upgrade(config, "head")
+        assert session.scalars(select(Sweep.epochs)).all() == [30]
+        session.execute(update(Job).where(Job.cell == 0).values(state="ready"))
+        command.downgrade(config, "0005")
+        kept = session.execute(text("SELECT state, score FROM jobs ORDER BY cell")).all()
+        assert [tuple(row) for row in kept] == [("succeeded", 0.5), ("ready", None), ("cancelled", None)]
 
 
 def test_an_empty_database_is_not_up_to_date(empty: Database) -> None:

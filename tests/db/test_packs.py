@@ -30,7 +30,7 @@ def write(database: Database, function: Callable[..., Any], *args: Any) -> Any:
 
 def crash(database: Database, claimed: Claim) -> None:
     failure = Failure(job=claimed.job, reason=FailureReason.CRASHED, error="killed")
-    assert write(database, queue.fail, claimed, failure) is JobState.READY
+    assert write(database, queue.let_go, [(claimed, failure)]) == {claimed.job: JobState.READY}
 
 
 def register(database: Database, *slots: int) -> None:
@@ -218,7 +218,7 @@ class TestEnds:
     ) -> None:
         add_sweep()
         (lost,) = claim(database, limit=1)
-        write(database, queue.release, lost)
+        write(database, queue.let_go, [(lost, None)])
         before = row(lost.job)
         assert write(database, queue.finish, [(lost, result(lost.job))]) == set()
         assert write(database, queue.record_epochs, []) == set()

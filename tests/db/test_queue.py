@@ -42,6 +42,12 @@ def failure(job: int, reason: FailureReason = FailureReason.ERROR) -> Failure:
     return Failure(job=job, reason=reason, error="it broke")
 
 
+def let_go(database: Database, claimed: Claim, failure: Failure | None = None) -> JobState | None:
+    """The new state of one job that has not succeeded; None when its claim is lost."""
+    moved: dict[int, JobState] = write(database, queue.let_go, [(claimed, failure)])
+    return moved.get(claimed.job)
+
+
 def attempts(database: Database, job: int) -> list[tuple[int, str | None]]:
     with database.reading() as session:
         query = select(Attempt.attempt, Attempt.outcome).where(Attempt.job_id == job).order_by(Attempt.attempt)
@@ -149,10 +155,10 @@ class TestEnds:
     ) -> None:
         add_sweep(retries=2)
         first = claim_one(database)
-        assert write(database, queue.fail, first, failure(first.job)) is JobState.READY
+        assert let_go(database, first, failure(first.job)) is JobState.READY
         second = claim_one(database)
         assert (second.job, second.attempt) == (first.job, 2)
-        assert write(database, queue.fail, second, failure(first.job)) is JobState.WAITING
+        assert let_go(database, second, failure(first.job)) is JobState.WAITING
         assert row(first.job)["due_at"] is not None
         assert claim(database) == []
 
@@ -161,7 +167,7 @@ class TestEnds:
     ) -> None:
         add_sweep(retries=0)
         claimed = claim_one(database)
-        assert write(database, queue.fail, claimed, failure(claimed.job, FailureReason.CRASHED)) is JobState.FAILED
+        assert let_go(database, claimed, failure(claimed.job, FailureReason.CRASHED)) is JobState.FAILED
         job = row(claimed.job)
         assert (job["state"], job["reason"], job["error"]) == (JobState.FAILED, "crashed", "it broke")
 
@@ -171,7 +177,7 @@ class TestEnds:
     ) -> None:
         add_sweep(retries=5)
         claimed = claim_one(database)
-        assert write(database, queue.fail, claimed, failure(claimed.job, reason)) is JobState.FAILED
+        assert let_go(database, claimed, failure(claimed.job, reason)) is JobState.FAILED
 
     def test_an_error_text_with_a_nul_is_stored_without_it(
         self, database: Database, add_sweep: AddSweep, row: Row
@@ -179,7 +185,7 @@ class TestEnds:
         add_sweep(retries=0)
         claimed = claim_one(database)
         broken = Failure(job=claimed.job, reason=FailureReason.ERROR, error="binary \0 noise")
-        assert write(database, queue.fail, claimed, broken) is JobState.FAILED
+        assert let_go(database, claimed, broken) is JobState.FAILED
         assert row(claimed.job)["error"] == "binary  noise"
 
     def test_a_job_given_back_is_ready_again_and_has_not_failed(
@@ -187,7 +193,7 @@ class TestEnds:
     ) -> None:
         add_sweep(retries=0)
         claimed = claim_one(database)
-        assert write(database, queue.release, claimed) is JobState.READY
+        assert let_go(database, claimed) is JobState.READY
         assert row(claimed.job)["failures"] == 0
         assert claim_one(database).attempt == 2
         assert attempts(database, claimed.job) == [(1, "given back"), (2, None)]
@@ -212,7 +218,7 @@ class TestEnds:
             for epoch in epochs:
                 report = EpochReport(job=claimed.job, epoch=epoch, metrics={"val_loss": loss}, seconds=0.1)
                 write(database, queue.record_epochs, [(claimed, [report])])
-            write(database, queue.release, claimed)
+            let_go(database, claimed)
 
         train([1, 2, 3, 4], loss=0.5)
         train([3], loss=0.25)  # from the checkpoint after epoch 2
@@ -238,8 +244,8 @@ class TestFence:
         before = row(zombie.job)
         report = [EpochReport(job=zombie.job, epoch=9, metrics={}, seconds=1.0)]
         assert write(database, queue.finish, [(zombie, result(zombie.job))]) == set()
-        assert write(database, queue.fail, zombie, failure(zombie.job)) is None
-        assert write(database, queue.release, zombie) is None
+        assert let_go(database, zombie, failure(zombie.job)) is None
+        assert let_go(database, zombie) is None
         assert write(database, queue.record_epochs, [(zombie, report)]) == set()
         assert row(zombie.job) == before
         with database.reading() as session:
@@ -279,23 +285,13 @@ class TestHeartbeatAndRescue:
         assert claim_one(database, "alive").job == dead.job
         assert attempts(database, alive.job) == [(1, None)]
 
-    def test_a_job_lost_too_often_fails(
-        self, database: Database, add_sweep: AddSweep, row: Row, expire_lease: Callable[[int], None]
-    ) -> None:
-        add_sweep(retries=0)
-        claimed = claim_one(database)
-        expire_lease(claimed.job)
-        write(database, queue.rescue)
-        assert (row(claimed.job)["state"], row(claimed.job)["reason"]) == (JobState.FAILED, "lost")
-        assert "w1 went silent" in row(claimed.job)["error"]
-
     def test_a_waiting_job_becomes_ready_when_it_is_due(
         self, database: Database, add_sweep: AddSweep, row: Row
     ) -> None:
         add_sweep()
         for _ in range(2):
             claimed = claim_one(database)
-            write(database, queue.fail, claimed, failure(claimed.job))
+            let_go(database, claimed, failure(claimed.job))
         assert row(claimed.job)["state"] == JobState.WAITING
         assert write(database, queue.make_due_ready) == 0
         with database.writing() as session:
@@ -313,7 +309,7 @@ class TestSteering:
         assert write(database, queue.cancel_sweep, sweep) == 3
         assert claim(database) == []
         assert write(database, queue.renew, "w1", {(running.job, 1)}, LEASE) == {(running.job, 1): Answer.CANCELLED}
-        assert write(database, queue.release, running) is JobState.CANCELLED
+        assert let_go(database, running) is JobState.CANCELLED
         with database.reading() as session:
             assert set(session.scalars(select(Job.state))) == {JobState.CANCELLED}
 
@@ -321,7 +317,7 @@ class TestSteering:
         sweep = add_sweep()
         running = claim_one(database)
         write(database, queue.cancel_sweep, sweep)
-        assert write(database, queue.fail, running, failure(running.job)) is JobState.CANCELLED
+        assert let_go(database, running, failure(running.job)) is JobState.CANCELLED
 
     def test_a_job_that_stops_after_its_sweep_was_resumed_is_ready_again(
         self, database: Database, add_sweep: AddSweep
@@ -331,7 +327,7 @@ class TestSteering:
         running = claim_one(database)
         write(database, queue.cancel_sweep, sweep)
         write(database, queue.resume_sweep, sweep)
-        assert write(database, queue.release, running) is JobState.READY
+        assert let_go(database, running) is JobState.READY
         assert write(database, queue.close_finished) == 0
         assert claim_one(database).attempt == 2
 
@@ -361,7 +357,7 @@ class TestSteering:
         sweep = add_sweep(2, retries=0)
         done, failed = claim_one(database), claim_one(database)
         write(database, queue.finish, [(done, result(done.job))])
-        write(database, queue.fail, failed, failure(failed.job))
+        let_go(database, failed, failure(failed.job))
         assert write(database, queue.close_finished) == 1
         assert write(database, queue.retry_sweep, sweep) == 1
         again = claim_one(database)
@@ -370,7 +366,7 @@ class TestSteering:
     def test_a_retry_does_not_bring_a_cancelled_sweep_back(self, database: Database, add_sweep: AddSweep) -> None:
         sweep = add_sweep(2, retries=0)
         failed = claim_one(database)
-        write(database, queue.fail, failed, failure(failed.job))
+        let_go(database, failed, failure(failed.job))
         write(database, queue.cancel_sweep, sweep)
         assert write(database, queue.retry_sweep, sweep) == 0
         assert claim(database) == []
@@ -396,7 +392,7 @@ def _claim_all(url: str, worker: str, results: Any) -> None:
     while time.monotonic() - idle_since < 1.0:  # others may hold the last ones locked
         claims = claim(database, worker, limit=3)
         for one in claims:
-            write(database, queue.release, one) if one.attempt == 1 and one.job % 7 == 0 else taken.append(one.job)
+            let_go(database, one) if one.attempt == 1 and one.job % 7 == 0 else taken.append(one.job)
             idle_since = time.monotonic()
     database.close()
     results.put(taken)

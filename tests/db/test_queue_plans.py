@@ -47,21 +47,28 @@ def statements_of(
         ("claim of many", "ix_jobs_sweep_state_pack"),
         ("claim of the like", "ix_jobs_sweep_state_pack"),
         ("claim of the rest of a share", "ix_jobs_sweep_state_pack"),
+        ("claim of a limited sweep", "ix_jobs_sweep_state_pack"),
+        ("claim of equal sweeps", "ix_jobs_(sweep_state_pack|running)"),
+        ("look at equal sweeps", "ix_jobs_(sweep_state_pack|running)"),
         ("rescue", "ix_jobs_running"),
         ("due", "ix_jobs_waiting"),
         ("close", "ix_jobs_sweep_state_pack"),
     ],
 )
 def test_each_step_of_the_queue_reads_an_index(database: Database, add_sweep: AddSweep, name: str, index: str) -> None:
-    add_sweep(3)
+    add_sweep(3, max_running=2 if name == "claim of a limited sweep" else None)
+    if "equal sweeps" in name:
+        add_sweep(3)
 
     def act() -> None:
         with database.writing() as session:
             match name:
                 case "look":
                     queue.has_ready(session, "cpu")
-                case "claim":
-                    queue.claim(session, "cpu", "w", 60.0)
+                case "claim" | "claim of a limited sweep" | "claim of equal sweeps":
+                    assert queue.claim(session, "cpu", "w", 60.0)
+                case "look at equal sweeps":
+                    queue.next_sweep(session, "cpu")
                 case "claim of many":
                     queue.claim(session, "cpu", "w", 60.0, limit=2)
                 case "claim of the like":
@@ -79,5 +86,20 @@ def test_each_step_of_the_queue_reads_an_index(database: Database, add_sweep: Ad
     assert statements
     for statement, values in statements:
         plan = plan_of(database, statement, values)
-        assert index in plan, f"{statement}\n{plan}"
+        assert re.search(index, plan), f"{statement}\n{plan}"
         assert not re.search(r"SCAN jobs(?! USING INDEX ix_jobs_running)", plan)  # few rows run at a time
+
+
+def test_a_claim_of_the_only_sweep_counts_nothing(database: Database, add_sweep: AddSweep) -> None:
+    """Limits and fair shares cost who has neither nothing: no statement more, and no lock."""
+    add_sweep(3)
+    add_sweep(3, priority=-1)
+    statements = statements_of(database, lambda: _claim(database), tables=("jobs", "sweeps", "counts", "pg_advisory"))
+    alone = {"sqlite": 3, "postgresql": 1}  # take, count who could join, and, the first time, read the spec
+    assert len([one for one, _ in statements if "sweeps.spec" not in one]) <= alone[database.dialect]
+    assert not any("pg_advisory" in one or "DISTINCT" in one for one, _ in statements)
+
+
+def _claim(database: Database) -> None:
+    with database.writing() as session:
+        assert queue.claim(session, "cpu", "w", 60.0)

@@ -10,13 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from db import migrate, queue, submission
 from db.models import Job, Sweep
 from db.session import Database
 from jobs.spec import Claim, EpochReport, Failure, TrainResult
 from jobs.states import FailureReason, JobState, SweepState
+from scheduler import extend as extending
+from scheduler import sweep_file
+from scheduler.extend import extend
+from scheduler.submit import submit
 
 AddSweep = Callable[..., int]
 
@@ -81,8 +85,8 @@ def test_a_job_that_ends_while_its_sweep_is_cancelled_is_cancelled_with_it(
     database: Database, add_sweep: AddSweep, end: str
 ) -> None:
     ends: dict[str, Callable[[Claim], Callable[[Any], Any]]] = {
-        "fail": lambda claimed: lambda session: queue.fail(session, claimed, failed(claimed)),
-        "release": lambda claimed: lambda session: queue.release(session, claimed),
+        "fail": lambda claimed: lambda session: queue.let_go(session, [(claimed, failed(claimed))]),
+        "release": lambda claimed: lambda session: queue.let_go(session, [(claimed, None)]),
         "rescue": lambda claimed: lambda session: queue.rescue(session, "w"),
     }
     for cancel_first in (True, False):
@@ -99,7 +103,7 @@ def test_a_sweep_that_is_retried_while_it_is_closed_ends_up_open(
     sweep = add_sweep(retries=0)
     claimed = claim(database)
     with database.writing() as session:
-        queue.fail(session, claimed, failed(claimed))
+        queue.let_go(session, [(claimed, failed(claimed))])
 
     def retry(session: Any) -> None:
         assert queue.retry_sweep(session, sweep) == 1
@@ -156,6 +160,125 @@ def test_all_who_write_of_one_pack_at_the_same_time_take_turns_and_never_wait_in
     counted = Counter(states(database, sweep)[1])
     assert counted.total() == 200
     assert counted[JobState.RUNNING] < 200 - 50
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+def test_many_who_claim_at_once_keep_a_limit(database: Database, add_sweep: AddSweep, limit: int) -> None:
+    sweep, free = add_sweep(60, max_running=5), add_sweep(3, priority=-1)
+    most: list[int] = []
+
+    def take(session: Any) -> None:
+        claims = queue.claim(session, "cpu", "w", 60.0, limit=limit)
+        most.append(states_counted(session, sweep)[JobState.RUNNING])
+        if claims and random.random() < 0.7:
+            queue.let_go(session, [(one, None) for one in claims])
+
+    together(database, [take] * 6, rounds=25)
+    assert max(most) == 5  # each has seen its own claims and those committed before
+    assert states(database, free)[1].count(JobState.RUNNING) <= 3
+
+
+def states_counted(session: Any, sweep: int) -> Counter[str]:
+    return Counter(session.scalars(select(Job.state).where(Job.sweep_id == sweep)))
+
+
+def test_of_two_who_claim_at_once_each_takes_of_another_sweep(database: Database, add_sweep: AddSweep) -> None:
+    """The second counts the slots only when it sees what the first has taken."""
+    first, second = add_sweep(5), add_sweep(5)
+    race(
+        database,
+        lambda session: queue.claim(session, "cpu", "w", 60.0, slot=0),
+        lambda session: queue.claim(session, "cpu", "w", 60.0, slot=1),
+    )
+    assert [states(database, sweep)[1].count(JobState.RUNNING) for sweep in (first, second)] == [1, 1]
+
+
+def test_two_who_extend_a_sweep_at_once_both_get_what_they_asked_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extending, "CHUNK", 3)
+    sweep = submit(database, sweep_file.parse({"task": "iris", "grid": {"lr": [0.1, 0.2]}, "seeds": 2})).sweep
+    asked: list[dict[str, Any]] = [{"grid": {"lr": [0.3, 0.4]}}, {"seeds": 5}, {"grid": {"lr": [0.4, 0.5]}}] * 2
+    gates = threading.Barrier(len(asked))
+    errors: list[BaseException] = []
+
+    def work(keys: dict[str, Any]) -> None:
+        try:
+            gates.wait()
+            extend(database, sweep, keys)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(keys,)) for keys in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with database.reading() as session:
+        jobs = session.query(Job.cell, Job.seed, Job.params).where(Job.sweep_id == sweep).all()
+        assert session.get_one(Sweep, sweep).extending is None
+    assert {(job.params["lr"], job.seed) for job in jobs} == {
+        (lr, seed) for lr in (0.1, 0.2, 0.3, 0.4, 0.5) for seed in range(5)
+    }
+    assert len(jobs) == 25
+
+
+def test_who_claims_of_one_sweep_alone_waits_for_nobody(database: Database, add_sweep: AddSweep) -> None:
+    add_sweep(5)
+    with database.writing() as one, database.writing() as other:
+        assert queue.claim(one, "cpu", "w", 60.0)
+        assert queue.claim(other, "cpu", "w", 60.0)
+
+
+@pytest.mark.parametrize("held_first", [True, False])
+def test_a_job_that_ends_while_its_sweep_gets_more_epochs_trains_on(
+    database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult], held_first: bool
+) -> None:
+    """Whichever comes first: a result that knew nothing of more epochs is found, one that comes later asks."""
+    sweep = submit(database, sweep_file.parse({"task": "iris", "epochs": 2})).sweep
+    claimed = claim(database)
+    ended = result(claimed.job)
+    extender = threading.Thread(target=extend, args=(database, sweep, {"epochs": 5}))
+    if held_first:
+        with database.writing() as session:
+            assert queue.finish(session, [(claimed, ended)])
+            extender.start()
+            wait_until_blocked(database, extender)
+    else:
+        extender.start()
+        with database.writing() as session:
+            assert queue.finish(session, [(claimed, ended)])
+    extender.join()
+    assert states(database, sweep) == (SweepState.OPEN, [JobState.READY])
+    assert claim(database).spec.epochs == 5
+
+
+def test_ends_of_several_kinds_lock_their_jobs_before_they_change_any(
+    database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult]
+) -> None:
+    """The later job has a result, the earlier one has failed; a heartbeat, lowest id first, comes between the two."""
+    add_sweep(2)
+    earlier, later = claim(database), claim(database)
+    held = {(one.job, one.attempt) for one in (earlier, later)}
+    errors: list[BaseException] = []
+
+    def beat() -> None:
+        try:
+            with database.writing() as session:
+                queue.renew(session, "w", held, 60.0)
+        except BaseException as error:
+            errors.append(error)
+
+    heartbeat = threading.Thread(target=beat)
+    with database.writing() as session:
+        queue.lock(session, [later, earlier])
+        queue.finish(session, [(later, result(later.job))])
+        heartbeat.start()
+        wait_until_blocked(database, heartbeat)
+        assert queue.let_go(session, [(earlier, failed(earlier))]) == {earlier.job: JobState.READY}
+    heartbeat.join()
+    assert errors == []
 
 
 def together(database: Database, writers: Sequence[Callable[[Any], Any]], rounds: int) -> None:

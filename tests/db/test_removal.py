@@ -106,7 +106,7 @@ def test_a_cancelled_sweep_is_not_deleted_while_jobs_of_it_run(
     with pytest.raises(InputError, match="jobs of it still run; try again"), database.writing() as session:
         removal.mark(session, sweep)
     with database.writing() as session:
-        queue.release(session, claim)
+        queue.let_go(session, [(claim, None)])
     delete(database, sweep, store)
     assert rows(database)["sweeps"] == 0
 

@@ -59,7 +59,8 @@ def test_the_details_of_a_job_tell_its_whole_story(database: Database) -> None:
     with database.writing() as session:
         sweep = add_job(session)
         lost = claimed(session)
-        queue.fail(session, lost, Failure(job=lost.job, reason=FailureReason.CRASHED, error="killed"))
+        killed = Failure(job=lost.job, reason=FailureReason.CRASHED, error="killed")
+        queue.let_go(session, [(lost, killed)])
         finish(session, claimed(session), BEST)
     with database.reading() as session:
         details = results.job_details(session, lost.job)
@@ -83,7 +84,7 @@ def test_a_job_that_has_not_started_has_no_story_yet(database: Database) -> None
     with database.writing() as session:
         add_job(session)
         job = claimed(session)
-        queue.release(session, job)
+        queue.let_go(session, [(job, None)])
     with database.reading() as session:
         details = results.job_details(session, job.job)
     assert (details.state, details.score, details.metrics, details.history, details.artifacts) == (

@@ -2,21 +2,27 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
 from db import history, queue
-from db.models import Job
+from db.models import Attempt, Job
 from db.session import Database
 from jobs.errors import DatabaseAway, DatabaseError
+from jobs.history import History
 from jobs.settings import Settings
-from jobs.spec import Answer, Assignment, EpochReport, Failure, Outcome, Stopped, TrainResult
+from jobs.spec import Answer, Assignment, BestModel, EpochReport, Failure, Outcome, Stopped, TrainResult
 from jobs.states import FailureReason, JobState
+from jobs.store import Store
 from workers import pace, recorder, slot, wire
 from workers.claimer import Sizes
+from workers.delivery import Delivery
 from workers.holdings import Holdings
 from workers.slot import Slot
 from workers.supervisor import TrainerDied
@@ -64,8 +70,8 @@ class Puppet:
 class Stage:
     """A slot on a database, and the trainers it has started."""
 
-    def __init__(self, database: Database, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
-        self.settings = Settings(**{"look_seconds": 0.001, "grace_seconds": 0.05, **settings})
+    def __init__(self, database: Database, monkeypatch: pytest.MonkeyPatch, home: Path, **settings: Any) -> None:
+        self.settings = Settings(**{"home": home, "look_seconds": 0.001, "grace_seconds": 0.05, **settings})
         self.holdings, self.sizes, self.puppets = Holdings(), Sizes(), list[Puppet]()
         self.scripts: list[Script] = []
         monkeypatch.setattr(slot, "LISTEN_SECONDS", 0.0)
@@ -88,8 +94,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(database: Database, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    return Stage(database, monkeypatch)
+def stage(database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
+    return Stage(database, monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -179,13 +185,14 @@ class TestJoining:
         assert [(row(job)["state"], row(job)["failures"]) for job in (1, 2, 3)] == [(JobState.READY, 0)] * 3
 
     def test_where_nothing_is_left_the_table_is_not_asked_at_each_epoch(
-        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], finishing: Script
-    ) -> None:
-        stage = Stage(database, monkeypatch, look_seconds=3600.0)
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, add_sweep: Callable[..., int],
+        finishing: Script,
+    ) -> None:  # fmt: skip
+        stage = Stage(database, monkeypatch, tmp_path, look_seconds=3600.0)
         add_sweep()
         asked = []
-        ask = recorder.queue.next_sweep
-        monkeypatch.setattr(recorder.queue, "next_sweep", lambda *of: asked.append(of) or ask(*of))
+        ask = queue.next_sweep
+        monkeypatch.setattr(queue, "next_sweep", lambda *of: asked.append(of) or ask(*of))
         (trainer,) = stage.work(after(50, finishing, room=8))
         assert (trainer.packs, len(asked)) == ([[1]], 2)  # before the pack, and after it
 
@@ -239,13 +246,97 @@ class TestEnds:
         assert [(row(job)["state"], row(job)["failures"]) for job in (1, 3)] == [(JobState.SUCCEEDED, 0)] * 2
         assert (row(2)["state"], row(2)["attempt"]) == (JobState.RUNNING, 1)  # nothing was written
 
+    @pytest.mark.parametrize("move", ["cancel", "pause"])
+    def test_a_cancelled_job_waits_for_no_grace_time_and_one_that_is_given_back_does(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], row: Row, move: str
+    ) -> None:
+        """A trainer that hears nothing: it may be in a batch that takes long, or in data that load."""
+        monkeypatch.setattr(slot, "CANCEL_SECONDS", 0.1)
+        stage = Stage(database, monkeypatch, grace_seconds=1.0)
+        sweep = add_sweep()
+        wishes = {"cancel": queue.cancel_sweep, "pause": partial(queue.pause_sweep, halt=True)}
+        began = list[float]()
+
+        def deaf(puppet: Puppet) -> list[wire.Message]:
+            if puppet.looks == 1:
+                with database.writing() as session:
+                    assert wishes[move](session, sweep)
+                    stage.holdings.tell(queue.renew(session, "w1", stage.holdings.attempts(), 60.0))
+                began.append(time.monotonic())
+            time.sleep(0.01)  # as a supervisor listens
+            return []
+
+        stage.work(deaf)
+        assert (time.monotonic() - began[0] >= stage.settings.trainer_grace_seconds) == (move == "pause")
+        assert row(1)["state"] == (JobState.CANCELLED if move == "cancel" else JobState.READY)
+        assert row(1)["failures"] == 0
+
+    def test_the_slots_of_a_worker_tell_which_of_them_holds_a_job(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], row: Row,
+        finishing: Script,
+    ) -> None:  # fmt: skip
+        add_sweep(cells=2)
+        seen: list[tuple[int, int | None]] = []
+        for number in (0, 1):
+            stage = Stage(database, monkeypatch)
+            stage.slot = Slot("w1", "cpu", database, stage.settings, stage.holdings, stage.sizes, None, None, number)
+
+            def one(puppet: Puppet, number: int = number) -> list[wire.Message]:
+                seen.append((number, row(puppet.has[0])["slot"]))
+                return finishing(puppet)
+
+            stage.scripts = [one]
+            stage.slot._train(stage.slot._claimer.claim())
+        assert seen == [(0, 0), (1, 1)]
+
+    def test_a_worker_that_stops_gives_its_jobs_back_as_preempted_and_none_has_failed(
+        self,
+        stage: Stage,
+        database: Database,
+        add_sweep: Callable[..., int],
+        result: Callable[..., TrainResult],
+        row: Row,
+    ) -> None:
+        """One of them was told to stop before for another reason, one has just ended."""
+        sweep = add_sweep(cells=3)
+        stage.sizes.note((sweep, 0), 3)
+
+        def script(puppet: Puppet) -> list[wire.Message]:
+            if puppet.looks == 1:
+                stage.holdings.tell({(2, 1): Answer.GIVE_BACK})
+            elif 2 in puppet.told:
+                stage.holdings.drain()
+            if len(puppet.told) < 3:
+                return []
+            return [result(3), *(Stopped(job=job, answer=puppet.told[job], epoch=1, batch=4) for job in (1, 2))]
+
+        stage.work(script)
+        assert outcomes(database, 1, 2, 3) == ["preempted", "given back", "succeeded"]
+        assert [(row(job)["state"], row(job)["failures"]) for job in (1, 2)] == [(JobState.READY, 0)] * 2
+
+    def test_a_trainer_that_has_not_stopped_late_in_the_grace_time_is_killed_and_its_jobs_are_given_back(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, add_sweep: Callable[..., int], row: Row
+    ) -> None:
+        """The grace time begins with the signal, not when the slot hears of it."""
+        stage = Stage(database, monkeypatch, grace_seconds=3600.0)
+        add_sweep()
+
+        def deaf(puppet: Puppet) -> list[wire.Message]:
+            stage.holdings.drain()
+            stage.holdings.drained_at = time.monotonic() - 0.8 * 3600.0
+            return []
+
+        (trainer,) = stage.work(deaf)
+        assert not trainer.alive
+        assert (outcomes(database, 1), row(1)["state"], row(1)["failures"]) == (["preempted"], JobState.READY, 0)
+
     def test_ends_that_come_together_are_one_transaction(
         self, stage: Stage, add_sweep: Callable[..., int], finishing: Script, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sweep = add_sweep(cells=4)
         stage.sizes.note((sweep, 0), 4)
-        finish, batches = recorder.queue.finish, []
-        monkeypatch.setattr(recorder.queue, "finish", lambda *of: batches.append(len(of[1])) or finish(*of))
+        finish, batches = queue.finish, []
+        monkeypatch.setattr(queue, "finish", lambda *of: batches.append(len(of[1])) or finish(*of))
         stage.work(finishing)
         assert batches == [4]
 
@@ -254,14 +345,14 @@ class TestEnds:
     ) -> None:
         sweep = add_sweep(cells=5, retries=0)
         stage.sizes.note((sweep, 0), 5)
-        finish = recorder.queue.finish
+        finish = queue.finish
 
         def picky(session: Any, ended: Any) -> set[int]:
             if any(claim.job == 3 for claim, _ in ended):
                 raise DatabaseError("no threes")
             return finish(session, ended)
 
-        monkeypatch.setattr(recorder.queue, "finish", picky)
+        monkeypatch.setattr(queue, "finish", picky)
         stage.work(finishing)
         states = {job: row(job)["state"] for job in range(1, 6)}
         assert states == dict.fromkeys((1, 2, 4, 5), JobState.SUCCEEDED) | {3: JobState.FAILED}
@@ -273,7 +364,7 @@ class TestEnds:
     ) -> None:  # fmt: skip
         sweep = add_sweep(cells=2)
         stage.sizes.note((sweep, 0), 2)
-        finish, away = recorder.queue.finish, [DatabaseAway("away")] * 3
+        finish, away = queue.finish, [DatabaseAway("away")] * 3
 
         def coming_back(session: Any, ended: Any) -> set[int]:
             if away:
@@ -283,10 +374,81 @@ class TestEnds:
         def script(puppet: Puppet) -> list[wire.Message]:
             return [result(1)] if puppet.looks == 1 else [] if away else [result(2)] if 2 in puppet.has else []
 
-        monkeypatch.setattr(recorder.queue, "finish", coming_back)
+        monkeypatch.setattr(queue, "finish", coming_back)
         (trainer,) = stage.work(script)
         assert trainer.looks > 3
         assert [row(job)["state"] for job in (1, 2)] == [JobState.SUCCEEDED] * 2
+        assert list(stage.settings.spool_folder.iterdir()) == []  # it waited on disk, too
+
+    @pytest.mark.parametrize("why", ["it is told to stop", "the database is away for too long"])
+    def test_an_end_outlives_its_worker_on_disk(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, add_sweep: Callable[..., int],
+        finishing: Script, row: Row, why: str,
+    ) -> None:  # fmt: skip
+        stage = Stage(database, monkeypatch, tmp_path, offline_seconds=600.0 if why == "it is told to stop" else 0.0)
+        add_sweep()
+
+        def away(*_: object) -> None:
+            stage.holdings.draining.set()
+            raise DatabaseAway("away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(recorder, "together", away)
+            stage.work(finishing)
+        assert row(1)["state"] == JobState.RUNNING
+        assert Delivery(database, stage.settings, Holdings()).round() == 1
+        assert row(1)["state"] == JobState.SUCCEEDED
+
+    def test_where_even_the_disk_is_full_an_end_waits_in_memory_and_says_so(
+        self, stage: Stage, add_sweep: Callable[..., int], finishing: Script, row: Row,
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    ) -> None:  # fmt: skip
+        add_sweep()
+        stage.settings.spool_folder.write_text("no folder")
+        together, away = recorder.together, [DatabaseAway("away")] * 3
+
+        def coming_back(*given: Any) -> Any:
+            if away:
+                raise away.pop()
+            return together(*given)
+
+        monkeypatch.setattr(recorder, "together", coming_back)
+        stage.work(finishing)
+        assert row(1)["state"] == JobState.SUCCEEDED
+        assert caplog.text.count("its end waits in memory only") == 1
+
+    def test_an_end_is_on_disk_before_a_try_that_may_take_longer_than_the_worker_lives(
+        self, stage: Stage, add_sweep: Callable[..., int], finishing: Script, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The heartbeat has not been answered for a while: the database hangs, and a SIGKILL may be near."""
+        add_sweep()
+        monkeypatch.setattr(stage.holdings, "silence", lambda: 100.0)
+        together, seen = recorder.together, []
+
+        def looking(*given: Any) -> Any:
+            seen.append(len(list(stage.settings.spool_folder.iterdir())))
+            return together(*given)
+
+        monkeypatch.setattr(recorder, "together", looking)
+        stage.work(finishing)
+        assert (seen, list(stage.settings.spool_folder.iterdir())) == ([1], [])
+
+    def test_a_result_that_another_attempt_has_made_worthless_frees_its_model(
+        self, stage: Stage, database: Database, add_sweep: Callable[..., int], result: Callable[..., TrainResult],
+        row: Row,
+    ) -> None:  # fmt: skip
+        add_sweep()
+        store = Store(stage.settings.store_url)
+
+        def script(puppet: Puppet) -> list[wire.Message]:
+            give_to_another_worker(database, job=1)
+            store.write("1/1/best.safetensors", b"large")
+            best = BestModel(sha256="ab", size=5, path="1/1/best.safetensors")
+            return [replace(result(1), best=best)]
+
+        stage.work(script)
+        assert (row(1)["state"], row(1)["worker"]) == (JobState.RUNNING, "w2")
+        assert not store.exists("1/1/best.safetensors")
 
     def test_a_trainer_that_speaks_of_a_job_it_does_not_have_is_ended(
         self, stage: Stage, add_sweep: Callable[..., int]
@@ -319,6 +481,12 @@ class TestEnds:
         assert trainer.packs[1:] == [[1]]
 
 
+def outcomes(database: Database, *jobs: int) -> list[str | None]:
+    """How the first attempt of each ended."""
+    with database.reading() as session:
+        return [session.get_one(Attempt, (job, 1)).outcome for job in jobs]
+
+
 def take_back(database: Database, job: int) -> None:
     """The job is ready again, though a worker holds it and does not know."""
     with database.writing() as session:
@@ -334,8 +502,8 @@ class TestReports:
     ) -> None:  # fmt: skip
         sweep = add_sweep(cells=3)
         stage.sizes.note((sweep, 0), 3)
-        record, batches = recorder.queue.record_epochs, []
-        monkeypatch.setattr(recorder.queue, "record_epochs", lambda *of: batches.append(len(of[1])) or record(*of))
+        record, batches = queue.record_epochs, []
+        monkeypatch.setattr(queue, "record_epochs", lambda *of: batches.append(len(of[1])) or record(*of))
         seen: list[Any] = []
 
         def script(puppet: Puppet) -> list[wire.Message]:
@@ -348,19 +516,50 @@ class TestReports:
         stage.work(script)
         assert (batches, seen) == ([3], [[1, 1, 1]])
 
+    def test_while_the_database_is_away_no_more_than_so_many_epochs_are_kept_and_the_history_is_whole_at_the_end(
+        self, stage: Stage, database: Database, add_sweep: Callable[..., int], row: Row,
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    ) -> None:  # fmt: skip
+        add_sweep()
+        monkeypatch.setattr(recorder, "REPORTS_KEPT", 10)
+        kept: list[int] = []
+
+        def away(*_: object) -> None:
+            raise DatabaseAway("away")
+
+        flush = recorder.Recorder.flush
+
+        def measuring(this: recorder.Recorder, running: Any) -> None:
+            watches = list(running)
+            flush(this, watches)
+            kept.extend(len(watch.reports) for watch in watches)
+
+        reports = [EpochReport(job=1, epoch=n, metrics={"val_accuracy": 0.5}, seconds=0.1) for n in range(1, 101)]
+        whole = TrainResult(
+            job=1, score=0.5, metrics={}, best_epoch=1, epochs=100, seconds=1.0, history=History.of(reports)
+        )
+        monkeypatch.setattr(recorder.Recorder, "flush", measuring)
+        with monkeypatch.context() as patch:
+            patch.setattr(recorder, "write_epochs", away)
+            stage.work(after(100, lambda puppet: [whole]))
+        assert max(kept) <= 11
+        assert caplog.text.count("oldest epochs") == 1
+        with database.reading() as session:
+            assert [epoch["epoch"] for epoch in history.epochs(session, 1)] == list(range(1, 101))
+
     def test_bookkeeping_rests_twenty_times_as_long_as_it_took(
         self, stage: Stage, add_sweep: Callable[..., int], finishing: Script, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         add_sweep()
         monkeypatch.setattr(pace, "SHARE", 20)
-        record, taken = recorder.queue.record_epochs, []
+        record, taken = queue.record_epochs, []
 
         def slow(session: Any, reports: Any) -> set[int]:
             taken.append(time.monotonic())
             time.sleep(0.01)
             return record(session, reports)
 
-        monkeypatch.setattr(recorder.queue, "record_epochs", slow)
+        monkeypatch.setattr(queue, "record_epochs", slow)
 
         def script(puppet: Puppet) -> list[wire.Message]:
             time.sleep(0.001)  # an epoch

@@ -52,6 +52,9 @@ WRONG = {
     "an unknown sweep to cancel": (["cancel", "12"], "there is no sweep 12"),
     "an unknown sweep to resume": (["resume", "12"], "there is no sweep 12"),
     "an unknown sweep to retry": (["retry", "12"], "there is no sweep 12"),
+    "an unknown sweep to extend": (["extend", "12", "--seeds", "3"], "there is no sweep 12"),
+    "an unknown sweep to limit": (["limit", "12", "--none"], "there is no sweep 12"),
+    "an unknown sweep to go first": (["priority", "12", "1"], "there is no sweep 12"),
     "an unknown job": (["show", "12"], "there is no job 12"),
     "an unknown task": (["tasks", "irsi"], 'did you mean "iris"'),
     "a leaderboard of an unknown task": (["leaderboard", "--task", "irsi"], 'did you mean "iris"'),
@@ -102,11 +105,76 @@ def test_wrong_input_ends_with_2_and_one_message(
     assert written.out == ""
 
 
-@pytest.mark.parametrize("command", ["status", "watch", "leaderboard", "show", "pause", "cancel", "resume", "retry"])
+WRONG_STEERING = {
+    "an unknown reason": (
+        ["retry", "1", "--reason", "diverge"],
+        "there is no reason 'diverge'; did you mean \"diverged\"?",
+    ),
+    "a reason and a job": (["retry", "1", "--reason", "lost", "--job", "1"], "reasons and jobs are both given"),
+    "a job that has not failed": (["retry", "1", "--job", "1"], "job 1 is ready; only a job that has failed"),
+    "a job of no sweep": (["retry", "1", "--job", "99"], "sweep 1 has no job 99"),
+    "a huge job to retry": (["retry", "1", "--job", HUGE], f"there is no job {HUGE}"),
+    "an extension by nothing": (["extend", "1"], "give --grid, --cell, --seeds or --epochs"),
+    "values without a name": (["extend", "1", "--grid", "0.3"], "--grid 0.3: is not PARAM=VALUES"),
+    "values given twice": (["extend", "1", "--grid", "lr=1", "--grid", "lr=2"], "lr is given twice"),
+    "values that cannot be read": (["extend", "1", "--grid", "lr=[0.3"], "--grid lr [0.3: its value"),
+    "a value that is refused": (
+        ["extend", "1", "--grid", "lr=0.3,-1"],
+        "grid.lr[1]: was given -1; allowed is a number",
+    ),
+    "an unknown parameter": (["extend", "1", "--grid", "rl=0.3"], 'did you mean "lr"'),
+    "a cell beside a grid": (["extend", "1", "--cell", "{lr: 0.3}"], "cells: the sweep has a grid"),
+    "seeds that are none": (["extend", "1", "--seeds", "few"], "seeds[0]: was given"),
+    "fewer epochs": (["extend", "1", "--epochs", "1"], "epochs: was given 1; the sweep has 2"),
+    "a limit of nothing": (["limit", "1"], "give --max-running N, or --none"),
+    "two limits": (["limit", "1", "--none", "--max-running", "1"], "give --max-running N, or --none"),
+    "a limit of no job": (
+        ["limit", "1", "--max-running", "0"],
+        "max_running was given 0; allowed is a whole number from 1",
+    ),
+    "a huge priority": (["priority", "1", HUGE], f"priority was given {HUGE}; allowed is a whole number from"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG_STEERING.values(), ids=WRONG_STEERING)
+def test_wrong_steering_ends_with_2_and_one_message(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gridyard(["submit", "grid.yaml"], monkeypatch)
+    capfd.readouterr()
+    test_wrong_input_ends_with_2_and_one_message(words, message, monkeypatch, capfd)
+
+
+def test_a_sweep_is_steered_and_says_so(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    gridyard(["submit", "grid.yaml"], monkeypatch)
+    capfd.readouterr()
+    for words, said in (
+        (["extend", "1", "--grid", "lr=0.3,0.01", "--seeds", "4"], "sweep 1: 12 jobs more in 2 new cells"),
+        (["extend", "1", "--grid", "lr=0.3", "--seeds", "0,3"], "sweep 1: nothing new; it has all that already"),
+        (["extend", "1", "--seeds", "[5]", "--json"], '{"sweep": 1, "cells": 0, "jobs": 6, "again": 0}'),
+        (["priority", "1", "7"], "sweep 1 has priority 7"),
+        (["limit", "1", "--max-running", "2"], "sweep 1 runs at most 2 jobs at once"),
+        (["pause", "1", "--now"], "sweep 1 is paused; gridyard resume 1 carries it on"),
+        (["limit", "1", "--none"], "sweep 1 has no limit of running jobs"),
+    ):
+        assert gridyard(words, monkeypatch) == 0
+        assert capfd.readouterr().out == said + "\n"
+    gridyard(["priority", "1", "-3", "--json"], monkeypatch)
+    found = json.loads(capfd.readouterr().out)
+    assert (found["priority"], found["max_running"], found["halting"], found["total"]) == (-3, None, True, 30)
+    gridyard(["status"], monkeypatch)
+    assert "priority" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["status", "watch", "leaderboard", "show", "pause", "cancel", "resume", "retry", "limit", "extend"],
+)
 def test_a_command_that_makes_no_database_says_that_there_is_none_and_leaves_nothing(
     command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = [command] if command in ("status", "leaderboard") else [command, "1"]
+    words += {"limit": ["--none"], "extend": ["--seeds", "3"]}.get(command, [])
     for more, path in (([], ".gridyard/gridyard.db"), (["--db", "sqlite:///typo/x.db"], "typo/x.db")):
         assert gridyard([*words, *more], monkeypatch) == 2
         assert f"{path}; `gridyard run GRID` or `gridyard submit GRID` makes one" in capfd.readouterr().err
@@ -152,7 +220,7 @@ def test_a_retry_of_a_sweep_that_takes_none_says_why(
     with closing(Database("sqlite:///.gridyard/gridyard.db")) as database, database.writing() as session:
         (claim,) = queue.claim(session, "cpu", "worker", 20)
         failure = Failure(job=claim.job, reason=FailureReason.DIVERGED, error="val_loss was nan")
-        assert queue.fail(session, claim, failure)
+        assert queue.let_go(session, [(claim, failure)])
     gridyard(["pause", "1"], monkeypatch)
     capfd.readouterr()
     assert gridyard(["retry", "1"], monkeypatch) == 2
@@ -205,7 +273,7 @@ def test_the_end_of_a_run_counts_the_failed_jobs_and_hints_at_the_first(
     with yard.database.writing() as session:
         for claim in queue.claim(session, "cpu", "worker", 20, limit=8)[1:]:
             failure = Failure(job=claim.job, reason=FailureReason.DIVERGED, error="val_loss was nan")
-            assert queue.fail(session, claim, failure)
+            assert queue.let_go(session, [(claim, failure)])
     capfd.readouterr()
     here.print_end(yard.sweep(1))
     yard.database.close()

@@ -154,8 +154,8 @@ class TestOutOfMemory:
 
         monkeypatch.setattr(Pack, "advance", never)
         found = outcomes([make_spec(job=job) for job in range(1, 4)])
-        assert [type(found[job]) for job in (1, 2, 3)] == [Failure] * 3
-        assert all("no room" in outcome.error for outcome in found.values() if isinstance(outcome, Failure))
+        ends = [outcome for outcome in found.values() if isinstance(outcome, Failure)]
+        assert [(one.reason, "no room" in one.error) for one in ends] == [("out_of_memory", True)] * 3
 
 
 class TestShapes:

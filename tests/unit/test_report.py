@@ -100,7 +100,7 @@ def yard(home: Path) -> Iterator[Yard]:
         queue.record_epochs(session, [(running, epochs(running.job, 4))])
         queue.record_epochs(session, [(failed, epochs(failed.job, 2))])
         failure = Failure(job=failed.job, reason=FailureReason.DIVERGED, error=f"nan {HOSTILE}", again=False, epoch=2)
-        queue.fail(session, failed, failure)
+        queue.let_go(session, [(failed, failure)])
     with yard.database.writing() as session:
         queue.pause_sweep(session, 3)
     distinct = Objective(metric="val_distinct_2", mode="max")

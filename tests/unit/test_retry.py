@@ -15,5 +15,11 @@ def test_later_retries_wait_twice_as_long_each_time_and_are_spread() -> None:
         assert len(set(delays)) > 1
 
 
+def test_jobs_that_failed_together_are_spread_over_a_quarter_of_the_delay() -> None:
+    delays = [delay_seconds(3) for _ in range(400)]
+    assert min(delays) < 10.0 * 1.02
+    assert max(delays) > 10.0 * 1.23
+
+
 def test_no_delay_grows_without_end() -> None:
     assert delay_seconds(1000) <= LONGEST_DELAY * 1.25

@@ -15,6 +15,7 @@ from jobs import checkpoint, optimizers, scaling
 from jobs.forward import Mode
 from jobs.pack import Pack
 from jobs.params import TrainingParams
+from jobs.pausing import Paused, heeding
 from jobs.randomness import Purpose, drawn_from, order
 from jobs.row import Row
 from jobs.scaling import LOST, Scaled, unscaled
@@ -84,6 +85,7 @@ def test_rows_step_or_do_not_as_with_torchs_scaler(name: str, monkeypatch: pytes
     factors = []
     for epoch in range(epochs):
         done = [epoch * steps] * rows
+        optimizer.begin(everyone)
         optimizer.prepare(everyone, [params] * rows, done, np.full((rows, steps), RATE))
         for number in range(steps):
             with torch.no_grad():
@@ -193,3 +195,22 @@ class TestEachRowHasItsOwnFactor:
             undisturbed.advance()
         ours, theirs = self.numbers(resumed, 2), self.numbers(undisturbed, 2)
         assert ours == theirs
+
+    @pytest.mark.parametrize("batch", range(1, 6))
+    def test_also_in_the_middle_of_an_epoch_in_which_steps_were_left_out(self, make_spec: MakeSpec, batch: int) -> None:
+        """A step that was left out leaves its learning rate to the next: all rates differ here."""
+        spec = make_spec(epochs=3, batch_size=16, precision="float16", scheduler={"name": "one_cycle"}, job=2)
+        undisturbed, pack, asked = Pack([row_of(spec)], Mode.STACKED, 1), Pack([row_of(spec)], Mode.STACKED, 1), []
+        with pytest.raises(Paused), heeding(lambda: asked.append(1) or len(asked) > batch + 1):
+            pack.advance()
+        ((row, state),) = pack.states()
+        assert state.progress is not None
+        assert state.progress.at == (batch, 0)
+        again = row_of(spec)
+        checkpoint.restore(again, checkpoint.dump(row, state), "a checkpoint")
+        resumed = Pack([again], Mode.STACKED, 1)
+        for one in (resumed, undisturbed):
+            one.advance()
+            one.advance()
+        assert self.numbers(resumed, 2) == self.numbers(undisturbed, 2)
+        assert self.numbers(undisturbed, 2)[1]["skipped"] > 2

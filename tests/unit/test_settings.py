@@ -6,6 +6,7 @@ import pytest
 
 from jobs import settings
 from jobs.errors import InputError, SettingsError
+from jobs.retry import delay_seconds
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +90,20 @@ def test_a_file_that_is_not_utf8_says_so(clean: Path) -> None:
     (clean / "gridyard.toml").write_bytes(b'home = "\xff"\n')
     with pytest.raises(InputError, match=r"^gridyard\.toml: "):
         settings.load()
+
+
+@pytest.mark.parametrize("broker", ["", "redis://one"])
+def test_by_default_a_killed_workers_job_is_at_work_again_within_30_seconds(broker: str) -> None:
+    """Killed right after a heartbeat, and the broker is away: the lease, a round of the scheduler, the longest look."""
+    loaded = settings.load(broker=broker)
+    longest_look = 1.2 * loaded.look_every
+    assert loaded.lease_seconds + loaded.tick_seconds + delay_seconds(1) + longest_look < 30
+    assert loaded.lease_seconds >= 5 * loaded.heartbeat_seconds  # and no worker loses its jobs by a hiccup
+    # A beat that meets a dead connection gives it up, connects again, and still renews in time; twice, if need be.
+    assert 2 * (loaded.heartbeat_seconds + loaded.lease_seconds / 3) < loaded.lease_seconds
+
+
+def test_the_spool_lies_at_home_unless_it_is_told_where(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().spool_folder == clean / ".gridyard" / "spool"
+    monkeypatch.setenv("GRIDYARD_SPOOL", str(clean / "volume"))
+    assert settings.load().spool_folder == clean / "volume"

@@ -114,6 +114,27 @@ class TestMemory:
         monkeypatch.setattr(sizing, "free_bytes", lambda device: 100 * 5 * 4 * one.built.layout.size)
         assert not fits(one, 100)
 
+    def test_an_epochs_outputs_must_fit_where_metrics_are_computed_of_them(
+        self, row: MakeRow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one, free = row(), 1
+        assert one.built.outputs == 3 * len(one.problem.train)  # of each flower a number for each species
+        monkeypatch.setattr(sizing, "free_bytes", lambda device: free)
+        one.built.__dict__["outputs"] = 0
+        while not fits(one, 8):
+            free *= 2
+        one.built.__dict__["outputs"] = free
+        assert not fits(one, 8)
+
+    def test_a_container_has_no_more_than_its_limit_leaves(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        cpu = torch.device("cpu")
+        monkeypatch.setattr(sizing.cgroup, "free_bytes", lambda: 12_345)
+        assert free_bytes(cpu) == 12_345
+        monkeypatch.setattr(sizing.cgroup, "free_bytes", lambda: None)
+        assert free_bytes(cpu) > 12_345
+        monkeypatch.setattr(sizing.cgroup, "free_bytes", lambda: 1 << 60)
+        assert free_bytes(cpu) < 1 << 60
+
     @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
     def test_growth_ends_where_memory_does(self, row: MakeRow, clock: Clock, error: type[Exception]) -> None:
         def take(choice: Choice) -> float:

@@ -2,11 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 from sqlalchemy import CheckConstraint
 
 from db.models import Job, Sweep
 from jobs.states import FINAL, MOVES, FailureReason, JobState, SweepState
+from scheduler.sweep_keys import Reason
 
 ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
@@ -25,8 +27,7 @@ def test_every_state_has_its_moves() -> None:
 
 def test_final_states_are_left_only_on_the_users_word() -> None:
     left = {move for state in FINAL for move in MOVES[state].values()}
-    assert left == {"retry", "resume"}
-    assert MOVES[JobState.SUCCEEDED] == {}
+    assert left == {"retry", "resume", "extend"}
 
 
 def test_every_state_can_be_reached_and_every_path_can_end() -> None:
@@ -46,3 +47,7 @@ def test_the_database_knows_the_same_states_and_reasons() -> None:
     assert constraint(Job, "final") == set(FINAL)
     assert constraint(Job, "reason") == set(FailureReason)
     assert constraint(Sweep, "state") == set(SweepState)
+
+
+def test_a_sweep_file_may_name_every_reason() -> None:
+    assert set(get_args(Reason)) == set(FailureReason)

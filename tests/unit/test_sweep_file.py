@@ -36,6 +36,7 @@ epochs: 100
 early_stopping: {monitor: val_accuracy, patience: 10}
 objective: {metric: val_accuracy, mode: max}
 retries: 5
+retry_on: [timeout, crashed]
 priority: 7
 resources: {gpu: 1}
 time_limit: 60
@@ -48,6 +49,7 @@ task = "iris"
 seeds = 3
 epochs = 100
 retries = 5
+retry_on = ["timeout", "crashed"]
 priority = 7
 time_limit = 60
 pack = "off"
@@ -76,6 +78,7 @@ DATA: dict[str, Any] = {
     "early_stopping": {"monitor": "val_accuracy", "patience": 10},
     "objective": {"metric": "val_accuracy", "mode": "max"},
     "retries": 5,
+    "retry_on": ["timeout", "crashed"],
     "priority": 7,
     "resources": {"gpu": 1},
     "time_limit": 60,
@@ -101,6 +104,7 @@ def test_every_key_of_a_file_is_in_the_spec(tmp_path: Path) -> None:
         early_stopping=EarlyStopping(monitor="val_accuracy", mode="max", patience=10),
         objective=Objective(metric="val_accuracy", mode="max"),
         retries=5,
+        retry_on=["crashed", "timeout"],
         priority=7,
         queue="gpu",
         time_limit=60,

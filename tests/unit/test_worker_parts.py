@@ -2,14 +2,18 @@
 
 import io
 import math
+import queue
+from collections.abc import Iterator
+from typing import BinaryIO, cast
 
 import pytest
 
 from jobs.errors import InputError
 from jobs.history import History
-from jobs.spec import Answer, BestModel, Claim, EpochReport, JobSpec, Objective, TrainResult
+from jobs.spec import Answer, Assignment, BestModel, Claim, EpochReport, JobSpec, Objective, TrainResult
 from workers import devices, wire
 from workers.holdings import Holdings
+from workers.trainer import Inbox
 
 
 def claim(job: int, attempt: int = 1) -> Claim:
@@ -50,6 +54,63 @@ class TestWire:
     def test_what_is_no_whole_message_is_refused(self, line: bytes) -> None:
         with pytest.raises(ValueError):  # noqa: PT011 (pydantic's errors are ValueErrors too)
             wire.decode(line)
+
+
+class Pipe:
+    """A trainer's stdin that stays open."""
+
+    def __init__(self) -> None:
+        self.lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            yield self.lines.get()
+
+    def send(self, message: wire.Message) -> None:
+        line = io.BytesIO()
+        wire.send(line, message)
+        self.lines.put(line.getvalue())
+
+
+class TestInbox:
+    """What a trainer is told while it trains."""
+
+    @pytest.fixture
+    def pipe(self) -> Pipe:
+        return Pipe()
+
+    @pytest.fixture
+    def inbox(self, pipe: Pipe) -> Inbox:
+        """It has jobs 1 and 2."""
+        inbox = Inbox(cast(BinaryIO, pipe))
+        pipe.send(wire.Train(assignments=[Assignment(spec=claim(job).spec, attempt=1) for job in (1, 2)]))
+        inbox.packs.get(timeout=60)
+        return inbox
+
+    def told(self, pipe: Pipe, inbox: Inbox, job: int, answer: Answer) -> None:
+        pipe.send(wire.Reply(job=job, answer=answer))
+        pipe.send(wire.Train(assignments=[]))
+        inbox.packs.get(timeout=60)  # so the line before has been read
+
+    def test_a_wish_is_there_until_its_job_has_ended(self, pipe: Pipe, inbox: Inbox) -> None:
+        assert inbox.wishes == {}
+        self.told(pipe, inbox, 2, Answer.GIVE_BACK)
+        assert (inbox.wishes, inbox.answers) == ({2: Answer.GIVE_BACK}, {1: Answer.GO_ON, 2: Answer.GIVE_BACK})
+        inbox.forget(2)
+        assert (inbox.wishes, inbox.answers) == ({}, {1: Answer.GO_ON})
+
+    def test_what_is_said_of_a_job_that_has_ended_is_not_heard(self, pipe: Pipe, inbox: Inbox) -> None:
+        inbox.forget(1)
+        self.told(pipe, inbox, 1, Answer.CANCELLED)
+        assert (inbox.wishes, inbox.answers) == ({}, {2: Answer.GO_ON})
+
+    def test_whoever_looks_at_the_wishes_keeps_what_he_saw(self, pipe: Pipe, inbox: Inbox) -> None:
+        """They are read without a lock, so they must never change while somebody reads."""
+        self.told(pipe, inbox, 1, Answer.CANCELLED)
+        seen = inbox.wishes
+        self.told(pipe, inbox, 2, Answer.CANCELLED)
+        inbox.forget(1)
+        assert seen == {1: Answer.CANCELLED}
 
 
 class TestHoldings:

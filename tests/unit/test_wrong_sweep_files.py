@@ -9,8 +9,8 @@ from jobs.errors import InputError, SweepFileError
 from scheduler.sweep_file import parse, read
 
 ALL_KEYS = (
-    "name, task, grid, cells, fixed, seeds, epochs, early_stopping, objective, retries, priority, resources, queue, "
-    "time_limit, pack"
+    "name, task, grid, cells, fixed, seeds, epochs, early_stopping, objective, retries, retry_on, priority, resources, "
+    "queue, time_limit, pack"
 )
 
 # kind -> (file, parts of the message); the file's ending is .yaml unless its kind begins with another one
@@ -119,6 +119,18 @@ WRONG = {
         ["line 2, column 22, fixed.hidden[1]: was given 0; allowed is a whole number from 1 to 65,536"],
     ),
     "negative retries": ("task: iris\nretries: -1\n", ["retries: was given -1; allowed is a whole number from 0 to"]),
+    "an unknown reason": (
+        "task: iris\nretry_on: [crashed, oom]\n",
+        ['line 2, column 21, retry_on[1]: was given "oom". Allowed: diverged, out_of_memory, error, crashed, lost,'],
+    ),
+    "a reason instead of a list": (
+        "task: iris\nretry_on: crashed\n",
+        ['retry_on: was given "crashed"; allowed is a list, each diverged'],
+    ),
+    "a reason twice": (
+        "task: iris\nretry_on: [lost, error, lost]\n",
+        ['column 25, retry_on[2]: "lost" is given twice, first at line 2, column 12, retry_on[0]'],
+    ),
     "not a number": (
         "task: iris\ngrid: {lr: [0.1, .nan, .inf]}\n",
         [

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0008"
-down_revision = "0005"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
@@ -29,7 +29,7 @@ def upgrade() -> None:
     op.execute(
         "INSERT INTO kept (job_id, sweep_id, attempt, size, rank_key, finished_at, due)"
         " SELECT jobs.id, jobs.sweep_id, models.attempt, models.size, jobs.rank_key, jobs.finished_at, true"
-        " FROM jobs JOIN models ON models.job_id = jobs.id WHERE jobs.state = 'succeeded'"
+        " FROM jobs JOIN models ON models.job_id = jobs.id WHERE jobs.rank_key IS NOT NULL"
     )
     ranked, due = sa.text("rank_key IS NOT NULL"), sa.text("due")
     op.create_index(

@@ -1,0 +1,360 @@
+"""Ends that wait on disk reach the database once, and only where they still count; on both databases."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from db import history, queue
+from db.clock import now
+from db.models import Attempt, Job
+from db.session import Database
+from jobs.errors import DatabaseAway
+from jobs.settings import Settings
+from jobs.spec import Answer, BestModel, Claim, EpochReport, Failure, Stopped, TrainResult
+from jobs.states import FailureReason, JobState
+from jobs.store import Store
+from workers.delivery import KEPT_SECONDS, Delivery
+from workers.holdings import Holdings
+from workers.spool import Spool
+from workers.watch import Watch
+
+AddSweep = Callable[..., int]
+Row = Callable[[int], dict[str, Any]]
+Result = Callable[..., TrainResult]
+
+
+class Machine:
+    """What the workers of one machine share: a spool and a store."""
+
+    def __init__(self, database: Database, home: Path) -> None:
+        self.database, self.settings = database, Settings(home=home)
+        self.spool, self.store = Spool(self.settings.spool_folder), Store(self.settings.store_url)
+        self.holdings = Holdings()
+        self.delivery = Delivery(database, self.settings, self.holdings)
+
+    def claim(self, worker: str = "w1") -> Claim:
+        with self.database.writing() as session:
+            (claimed,) = queue.claim(session, "cpu", worker, 60.0)
+        return claimed
+
+    def rescue(self, job: int) -> None:
+        """The worker of this job is taken for dead."""
+        with self.database.writing() as session:
+            session.execute(update(Job).where(Job.id == job).values(lease_expires_at=now(-1.0)))
+            assert queue.rescue(session) == 1
+
+    def large(self, result: TrainResult, attempt: int) -> TrainResult:
+        """The same with a best model in the store."""
+        path = f"{result.job}/{attempt}/best.safetensors"
+        self.store.write(path, b"large")
+        self.store.write(f"{result.job}/{attempt}/last.safetensors", b"last")
+        return replace(result, best=BestModel(sha256="ab", size=5, path=path))
+
+    def attempts(self, job: int) -> list[tuple[str | None, str | None]]:
+        with self.database.reading() as session:
+            query = select(Attempt.outcome, Attempt.error).where(Attempt.job_id == job).order_by(Attempt.attempt)
+            return [tuple(row) for row in session.execute(query)]
+
+
+@pytest.fixture
+def machine(database: Database, tmp_path: Path) -> Machine:
+    return Machine(database, tmp_path)
+
+
+class TestDelivered:
+    def test_a_result_of_a_dead_worker_is_recorded_as_if_it_lived(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
+    ) -> None:
+        add_sweep()
+        claimed = machine.claim()
+        machine.spool.put(Watch(claimed, outcome=result(claimed.job, 0.8)))
+        assert machine.delivery.round() == 1
+        job = row(claimed.job)
+        assert (job["state"], job["score"], job["worker"], job["attempt"]) == (JobState.SUCCEEDED, 0.8, None, 1)
+        assert machine.attempts(claimed.job) == [("succeeded", None)]
+        assert (machine.spool.waiting(), machine.delivery.round()) == ([], 0)
+
+    def test_one_that_lies_there_again_changes_nothing_and_keeps_its_model(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
+    ) -> None:
+        """As after a death between the commit and the removal of the file."""
+        add_sweep()
+        claimed = machine.claim()
+        watch = Watch(claimed, outcome=machine.large(result(claimed.job), attempt=1))
+        machine.spool.put(watch)
+        machine.delivery.round()
+        before = row(claimed.job)
+        machine.spool.put(watch)
+        assert machine.delivery.round() == 1
+        assert (row(claimed.job), machine.spool.waiting()) == (before, [])
+        assert machine.store.read("1/1/best.safetensors") == b"large"
+
+    def test_two_workers_that_deliver_the_same_at_once_record_it_once(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
+    ) -> None:
+        add_sweep(8)
+        for _ in range(8):
+            claimed = machine.claim()
+            machine.spool.put(Watch(claimed, outcome=machine.large(result(claimed.job), attempt=1)))
+        both = [Delivery(machine.database, machine.settings, Holdings()) for _ in range(2)]
+        start, errors = threading.Barrier(2), []
+
+        def deliver(delivery: Delivery) -> None:
+            start.wait()
+            try:
+                delivery.round()
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=deliver, args=(one,)) for one in both]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (errors, machine.spool.waiting()) == ([], [])
+        assert {row(job)["state"] for job in range(1, 9)} == {JobState.SUCCEEDED}
+        assert {machine.attempts(job)[0][0] for job in range(1, 9)} == {"succeeded"}
+        assert all(machine.store.exists(f"{job}/1/best.safetensors") for job in range(1, 9))
+        assert [path.name for path in machine.spool.folder.iterdir()] == []  # and none was taken for broken
+
+    def test_a_failure_and_a_job_given_back_are_recorded_with_their_epochs(
+        self, machine: Machine, database: Database, add_sweep: AddSweep, row: Row
+    ) -> None:
+        add_sweep(2, retries=0)
+        failed, given_back = machine.claim(), machine.claim()
+        report = EpochReport(job=failed.job, epoch=4, metrics={"val_loss": 0.5}, seconds=0.1)
+        failure = Failure(job=failed.job, reason=FailureReason.DIVERGED, error="it did")
+        machine.spool.put(Watch(failed, outcome=failure, reports=[report]))
+        stopped = Stopped(job=given_back.job, answer=Answer.GIVE_BACK, epoch=0)
+        machine.spool.put(Watch(given_back, outcome=stopped, reports=[]))
+        assert machine.delivery.round() == 2
+        assert (row(failed.job)["state"], row(failed.job)["reason"]) == (JobState.FAILED, "diverged")
+        assert (row(given_back.job)["state"], row(given_back.job)["failures"]) == (JobState.READY, 0)
+        with database.reading() as session:
+            assert [epoch["epoch"] for epoch in history.epochs(session, failed.job)] == [4]
+
+    def test_what_a_slot_of_this_worker_is_about_to_record_is_left_to_it(
+        self, machine: Machine, add_sweep: AddSweep, result: Result
+    ) -> None:
+        add_sweep()
+        claimed = machine.claim()
+        machine.holdings.hold(claimed)
+        machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+        assert machine.delivery.round() == 0
+        machine.holdings.let_go(claimed)
+        assert machine.delivery.round() == 1
+
+    def test_while_the_database_is_away_everything_stays(
+        self, machine: Machine, add_sweep: AddSweep, result: Result, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add_sweep()
+        claimed = machine.claim()
+        machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+
+        def away(*_: object) -> None:
+            raise DatabaseAway("away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(queue, "finish", away)
+            with pytest.raises(DatabaseAway):
+                machine.delivery.round()
+        assert len(machine.spool.waiting()) == 1
+        assert machine.delivery.round() == 1
+
+
+class TestLate:
+    """The attempt was taken for lost while its result waited."""
+
+    def test_it_counts_while_nobody_has_claimed_the_job_since(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
+    ) -> None:
+        """The newest attempt is still its own: there is no other result, and never will be."""
+        add_sweep()
+        claimed = machine.claim()
+        machine.spool.put(Watch(claimed, outcome=result(claimed.job, 0.8)))
+        machine.rescue(claimed.job)
+        assert row(claimed.job)["state"] == JobState.READY
+        machine.delivery.round()
+        job = row(claimed.job)
+        assert (job["state"], job["score"], job["reason"], job["error"]) == (JobState.SUCCEEDED, 0.8, None, None)
+        assert machine.attempts(claimed.job) == [("succeeded", None)]
+        with machine.database.writing() as session:
+            assert queue.claim(session, "cpu", "w2", 60.0) == []
+            assert queue.close_finished(session) == 1
+
+    def test_it_counts_also_while_the_job_waits_for_its_next_retry(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
+    ) -> None:
+        add_sweep(retries=5)
+        first = machine.claim()
+        machine.rescue(first.job)
+        second = machine.claim()
+        machine.spool.put(Watch(second, outcome=result(second.job)))
+        machine.rescue(second.job)
+        with machine.database.writing() as session:  # whatever the delay of a second failure is
+            session.execute(update(Job).values(state=JobState.WAITING, due_at=now(3600.0)))
+        machine.delivery.round()
+        assert (row(second.job)["state"], row(second.job)["due_at"]) == (JobState.SUCCEEDED, None)
+        assert [outcome for outcome, _ in machine.attempts(second.job)] == ["lost", "succeeded"]
+
+    @pytest.mark.parametrize("end", ["running", "succeeded"])
+    def test_it_is_dropped_and_its_files_are_freed_once_another_attempt_has_begun(
+        self,
+        machine: Machine,
+        add_sweep: AddSweep,
+        row: Row,
+        result: Result,
+        caplog: pytest.LogCaptureFixture,
+        end: str,
+    ) -> None:
+        add_sweep()
+        claimed = machine.claim()
+        machine.spool.put(Watch(claimed, outcome=machine.large(result(claimed.job, 0.1), attempt=1)))
+        machine.rescue(claimed.job)
+        successor = machine.claim("w2")
+        if end == "succeeded":
+            with machine.database.writing() as session:
+                better = machine.large(result(claimed.job, 0.9), attempt=2)
+                assert queue.finish(session, [(successor, better)]) == {claimed.job}
+        before = row(claimed.job)
+        with caplog.at_level(logging.INFO):
+            machine.delivery.round()
+        assert (row(claimed.job), machine.spool.waiting()) == (before, [])
+        assert "counts no longer" in caplog.text
+        assert not machine.store.exists("1/1/best.safetensors")
+        assert machine.store.exists("1/1/last.safetensors")  # the successor may have started from it
+        assert machine.store.exists("1/2/best.safetensors") == (end == "succeeded")
+
+    def test_it_does_not_count_for_a_job_that_was_finished_and_made_ready_again(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
+    ) -> None:
+        """As by more epochs for finished jobs: the same attempt number, but its result is recorded already."""
+        add_sweep()
+        claimed = machine.claim()
+        watch = Watch(claimed, outcome=result(claimed.job, 0.8))
+        machine.spool.put(watch)
+        machine.delivery.round()
+        with machine.database.writing() as session:
+            fresh = {"state": JobState.READY, "finished_at": None, "rank_key": None, "score": None}
+            session.execute(update(Job).values(fresh))
+        machine.spool.put(watch)
+        machine.delivery.round()
+        assert (row(claimed.job)["state"], row(claimed.job)["score"]) == (JobState.READY, None)
+        assert list(machine.spool.folder.iterdir()) == []  # nor was it taken for broken
+
+    @pytest.mark.parametrize("retries", [0, 2])
+    def test_it_does_not_count_when_the_job_is_final(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result, retries: int
+    ) -> None:
+        sweep = add_sweep(retries=retries)
+        claimed = machine.claim()
+        machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+        machine.rescue(claimed.job)  # failed for good where no retry is left
+        with machine.database.writing() as session:
+            queue.cancel_sweep(session, sweep)
+        before = row(claimed.job)
+        assert before["state"] == (JobState.CANCELLED if retries else JobState.FAILED)
+        machine.delivery.round()
+        assert (row(claimed.job), machine.spool.waiting()) == (before, [])
+
+    def test_only_a_result_does_what_failed_or_was_stopped_was_taken_back_already(
+        self, machine: Machine, add_sweep: AddSweep, row: Row
+    ) -> None:
+        add_sweep()
+        claimed = machine.claim()
+        failure = Failure(job=claimed.job, reason=FailureReason.DIVERGED, error="it did")
+        machine.spool.put(Watch(claimed, outcome=failure))
+        machine.rescue(claimed.job)
+        before = row(claimed.job)
+        machine.delivery.round()
+        assert (row(claimed.job), machine.spool.waiting()) == (before, [])
+
+    def test_a_slots_own_late_result_counts_in_the_same_way(
+        self, machine: Machine, add_sweep: AddSweep, result: Result
+    ) -> None:
+        add_sweep(2)
+        lost, held = machine.claim(), machine.claim()
+        machine.rescue(lost.job)
+        ended = [(claimed, result(claimed.job)) for claimed in (lost, held)]
+        with machine.database.writing() as session:
+            assert queue.finish(session, ended) == {lost.job, held.job}
+            assert queue.finish(session, ended) == set()
+
+
+class TestStrangers:
+    def test_a_broken_file_is_set_aside_and_blocks_no_other(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        add_sweep(2)
+        first, second = machine.claim(), machine.claim()
+        broken = machine.spool.put(Watch(first, outcome=result(first.job)))
+        broken.write_bytes(broken.read_bytes()[:-9])
+        machine.spool.put(Watch(second, outcome=result(second.job)))
+        machine.delivery.round()
+        assert [row(job.job)["state"] for job in (first, second)] == [JobState.RUNNING, JobState.SUCCEEDED]
+        assert [path.name for path in machine.spool.folder.iterdir()] == [broken.name + ".broken"]
+        assert "its checksum does not fit" in caplog.text
+
+    def test_an_end_that_the_database_cannot_take_is_set_aside(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
+    ) -> None:
+        add_sweep()
+        claimed = machine.claim()
+        odd = result(claimed.job)
+        without_epochs = replace(odd.history, names=["a", *odd.history.names[1:]])
+        path = machine.spool.put(Watch(claimed, outcome=replace(odd, history=without_epochs)))
+        machine.delivery.round()
+        assert row(claimed.job)["state"] == JobState.RUNNING
+        assert [one.name for one in machine.spool.folder.iterdir()] == [path.name + ".broken"]
+
+    @pytest.mark.parametrize("changes", [{"epochs": 9}, {"seed": 5}, {"params": {}}, {"sweep": 7}])
+    def test_a_result_of_another_training_is_set_aside(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result, changes: dict[str, Any]
+    ) -> None:
+        add_sweep()
+        claimed = machine.claim()
+        other = replace(claimed, spec=replace(claimed.spec, **changes))
+        machine.spool.put(Watch(other, outcome=result(claimed.job)))
+        machine.delivery.round()
+        assert (row(claimed.job)["state"], machine.spool.waiting()) == (JobState.RUNNING, [])
+
+    def test_another_workers_claim_does_not_pass_the_fence(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
+    ) -> None:
+        add_sweep()
+        claimed = machine.claim()
+        machine.spool.put(Watch(replace(claimed, worker="somebody"), outcome=result(claimed.job)))
+        machine.delivery.round()
+        assert row(claimed.job)["state"] == JobState.RUNNING
+
+    def test_an_end_of_another_database_waits_for_that_for_a_week(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        add_sweep()
+        claimed = machine.claim()
+        strange = replace(claimed, spec=replace(claimed.spec, sweep_uid="f" * 32))
+        path = machine.spool.put(Watch(strange, outcome=result(claimed.job)))
+        assert [machine.delivery.round() for _ in range(2)] == [0, 0]
+        assert (row(claimed.job)["state"], path.exists()) == (JobState.RUNNING, True)
+        old = time.time() - KEPT_SECONDS - 1
+        os.utime(path, (old, old))
+        assert Delivery(machine.database, machine.settings, Holdings()).round() == 1
+        assert not path.exists()
+        assert "is of a sweep that is not there" in caplog.text
+
+    def test_a_spool_that_cannot_be_read_is_told_once_and_ends_no_thread(
+        self, machine: Machine, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        machine.spool.folder.write_text("a file")
+        machine.delivery.start()
+        machine.delivery._try_round()
+        machine.delivery.stop()
+        assert caplog.text.count("cannot be read") == 1

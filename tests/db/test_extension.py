@@ -1,0 +1,401 @@
+"""An extension adds what a sweep does not have, whole, while its workers go on; what it has stays as it is."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from db import leaderboard, queue, results, status
+from db.clock import now
+from db.models import Job, Sweep
+from db.session import Database
+from jobs.errors import InputError, NotFound
+from jobs.history import History
+from jobs.settings import Settings
+from jobs.spec import BestModel, Claim, EpochReport, Failure, TrainResult
+from jobs.states import FailureReason, JobState, SweepState
+from scheduler import extend as extending
+from scheduler import service, sweep_file
+from scheduler.extend import Extended, carry_on, extend
+from scheduler.service import Service
+from scheduler.submit import submit
+
+GRID: dict[str, Any] = {"task": "iris", "grid": {"lr": [0.1, 0.2], "hidden": [[8], [16]]}, "seeds": 2, "epochs": 10}
+
+
+def submitted(database: Database, **changes: Any) -> int:
+    return submit(database, sweep_file.parse(GRID | changes)).sweep
+
+
+def claim(database: Database, limit: int = 1) -> list[Claim]:
+    with database.writing() as session:
+        return queue.claim(session, "cpu", "w", 60.0, limit=limit)
+
+
+def finish(database: Database, claims: list[Claim], score: float = 0.5, trained: int | None = None) -> None:
+    """Each has trained all its epochs, or so many."""
+    with database.writing() as session:
+        assert len(queue.finish(session, [(one, result(one, score, trained)) for one in claims])) == len(claims)
+
+
+def result(claim: Claim, score: float, trained: int | None) -> TrainResult:
+    epochs = trained or claim.spec.epochs
+    told = [EpochReport(job=claim.job, epoch=n, metrics={"val_accuracy": score}, seconds=0.1) for n in range(1, epochs)]
+    return TrainResult(
+        job=claim.job,
+        score=score,
+        metrics={"val_accuracy": score},
+        best_epoch=1,
+        epochs=epochs,
+        seconds=1.0,
+        history=History.of(told),
+        best=BestModel(sha256=f"{claim.job}/{claim.attempt}", size=1, content=b"x"),
+    )
+
+
+def rows(database: Database, sweep: int) -> list[Job]:
+    with database.reading() as session:
+        return list(session.scalars(select(Job).where(Job.sweep_id == sweep).order_by(Job.cell, Job.seed)))
+
+
+def cells(database: Database, sweep: int) -> list[tuple[int, int, Any, Any]]:
+    return [(job.cell, job.seed, job.params.get("lr"), job.params.get("hidden")) for job in rows(database, sweep)]
+
+
+def stand(database: Database, sweep: int) -> status.SweepStatus:
+    with database.reading() as session:
+        return status.sweep_status(session, sweep)
+
+
+class TestValues:
+    def test_old_cells_keep_their_numbers_and_new_ones_follow(self, database: Database) -> None:
+        sweep = submitted(database)
+        before = [(job.id, job.cell, job.seed, job.params) for job in rows(database, sweep)]
+        given = extend(database, sweep, {"grid": {"lr": [0.2, 0.3]}})
+        assert given == Extended(sweep=sweep, cells=2, jobs=4, again=0, queue="cpu")
+        after = [(job.id, job.cell, job.seed, job.params) for job in rows(database, sweep)]
+        assert after[:8] == before
+        assert cells(database, sweep)[8:] == [
+            (cell, seed, 0.3, hidden) for cell, hidden in ((4, [8]), (5, [16])) for seed in (0, 1)
+        ]
+        assert stand(database, sweep).total == stand(database, sweep).jobs["ready"] == 12
+
+    def test_an_extension_of_an_extension_adds_what_is_not_there(self, database: Database) -> None:
+        sweep = submitted(database, seeds=1)
+        extend(database, sweep, {"grid": {"lr": [0.3]}})
+        extend(database, sweep, {"grid": {"hidden": [[4]], "lr": [0.4]}})
+        found = cells(database, sweep)
+        assert [cell for cell, *_ in found] == list(range(12))
+        assert {(lr, str(hidden)) for _, _, lr, hidden in found} == {
+            (lr, str(hidden)) for lr in (0.1, 0.2, 0.3, 0.4) for hidden in ([4], [8], [16])
+        }
+
+    def test_repeating_it_changes_nothing(self, database: Database) -> None:
+        sweep, keys = submitted(database), {"grid": {"lr": [0.3, 0.1]}, "seeds": 3, "epochs": 10}
+        assert extend(database, sweep, keys).jobs == 10
+        before = [job.id for job in rows(database, sweep)]
+        again = extend(database, sweep, keys)
+        assert (again.cells, again.jobs, again.again) == (0, 0, 0)
+        assert [job.id for job in rows(database, sweep)] == before
+
+    def test_new_jobs_of_one_shape_are_a_pack(self, database: Database) -> None:
+        sweep = submitted(database)
+        extend(database, sweep, {"grid": {"lr": [0.3, 0.4]}})
+        packs = {(job.cell >= 4, str(job.params["hidden"])): set[int]() for job in rows(database, sweep)}
+        for job in rows(database, sweep):
+            packs[job.cell >= 4, str(job.params["hidden"])].add(job.pack)
+        assert {len(found) for found in packs.values()} == {1}
+        assert len({min(found) for found in packs.values()}) == 4
+
+    def test_listed_cells_are_added(self, database: Database) -> None:
+        keys = {"task": "iris", "cells": [{"lr": 0.1}, {"lr": 0.2}], "fixed": {"hidden": [9]}}
+        sweep = submit(database, sweep_file.parse(keys)).sweep
+        given = extend(database, sweep, {"cells": [{"lr": 0.2}, {"lr": 0.3}, {"lr": 0.1, "hidden": [9]}]})
+        assert (given.cells, given.jobs) == (1, 1)  # the last one trains what the second does
+        assert [job.params for job in rows(database, sweep)] == [{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.3}]
+
+
+class TestSeeds:
+    def test_old_and_new_cells_get_them(self, database: Database) -> None:
+        sweep = submitted(database)
+        given = extend(database, sweep, {"grid": {"lr": [0.3]}, "seeds": [7, 1]})
+        assert (given.cells, given.jobs) == (2, 2 * 3 + 4)
+        assert {(cell, seed) for cell, seed, *_ in cells(database, sweep)} == {
+            (cell, seed) for cell in range(6) for seed in (0, 1, 7)
+        }
+        packs: dict[int, set[int]] = {}
+        for job in rows(database, sweep):
+            packs.setdefault(job.cell, set()).add(job.pack)
+        assert {len(found) for found in packs.values()} == {1}  # with the other seeds of their cell
+
+    def test_of_many_cells_in_many_steps(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(extending, "CHUNK", 7)
+        sweep = submitted(database, grid={"lr": [n / 100 for n in range(1, 31)]})
+        seen: list[tuple[int, int]] = []
+        given = extend(
+            database,
+            sweep,
+            {"grid": {"lr": [0.5, 0.6]}, "seeds": 5},
+            progress=lambda done, total: seen.append((done, total)),
+        )
+        assert given.jobs == 2 * 5 + 30 * 3
+        assert seen[-1] == (100, 100)
+        assert len(seen) > 14
+        assert {(cell, seed) for cell, seed, *_ in cells(database, sweep)} == {
+            (cell, seed) for cell in range(32) for seed in range(5)
+        }
+
+
+class TestInterrupted:
+    @pytest.fixture(autouse=True)
+    def _small_steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(extending, "CHUNK", 3)
+        monkeypatch.setattr(extending, "PAUSE", 0.0)
+
+    def killed(self, database: Database, sweep: int, keys: dict[str, Any], at: int) -> None:
+        def die(done: int, total: int) -> None:
+            if done >= at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            extend(database, sweep, keys, progress=die)
+
+    @pytest.mark.parametrize("at", [1, 5, 9, 14])
+    def test_the_scheduler_does_the_rest(self, database: Database, at: int) -> None:
+        sweep, whole = submitted(database), submitted(database)
+        keys = {"grid": {"lr": [0.3]}, "seeds": 4}
+        self.killed(database, sweep, keys, at)
+        extend(database, whole, keys)
+        assert stand(database, sweep).extending
+        scheduler = Service(database, Settings())
+        assert scheduler.tick().extended == 0  # its extender may be alive
+        with database.writing() as session:
+            session.execute(update(Sweep).where(Sweep.id == sweep).values(touched_at=now(-1000)))
+        assert scheduler.tick().extended == 1
+        assert cells(database, sweep) == cells(database, whole)
+        assert stand(database, sweep).jobs["ready"] == stand(database, sweep).total == 24
+        assert not stand(database, sweep).extending
+
+    def test_the_scheduler_does_some_in_each_round(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(service, "REMOVING_SECONDS", 0.0)
+        sweep = submitted(database)
+        self.killed(database, sweep, {"seeds": 4}, at=2)
+        with database.writing() as session:
+            session.execute(update(Sweep).values(touched_at=now(-1000)))
+        scheduler, rounds = Service(database, Settings()), 0
+        while scheduler.tick().extended:
+            rounds += 1
+        assert rounds > 2
+        assert stand(database, sweep).jobs["ready"] == stand(database, sweep).total == 16
+
+    def test_or_who_asks_for_it_again(self, database: Database) -> None:
+        sweep, keys = submitted(database), {"grid": {"lr": [0.3]}, "seeds": 4}
+        self.killed(database, sweep, keys, at=6)
+        assert extend(database, sweep, keys).jobs == 0
+        assert stand(database, sweep).jobs["ready"] == stand(database, sweep).total == 24
+
+    def test_its_workers_go_on_and_it_is_not_finished_before_it_is_whole(self, database: Database) -> None:
+        sweep = submitted(database)
+        self.killed(database, sweep, {"seeds": 4}, at=6)
+        while claims := claim(database, limit=100):
+            finish(database, claims)
+        with database.writing() as session:
+            assert queue.close_finished(session) == 0
+        assert not stand(database, sweep).finished
+        carry_on(database, sweep)
+        while claims := claim(database, limit=100):
+            finish(database, claims)
+        with database.writing() as session:
+            assert queue.close_finished(session) == 1
+        assert stand(database, sweep).jobs["succeeded"] == 16
+
+    def test_a_sweep_that_is_cancelled_meanwhile_is_cancelled_whole(self, database: Database) -> None:
+        sweep = submitted(database)
+        self.killed(database, sweep, {"seeds": 4}, at=6)
+        with database.writing() as session:
+            queue.cancel_sweep(session, sweep)
+        carry_on(database, sweep)
+        assert stand(database, sweep).jobs["cancelled"] == stand(database, sweep).total == 16
+        assert stand(database, sweep).finished
+        with database.writing() as session:
+            assert queue.resume_sweep(session, sweep) == 16
+
+    def test_two_who_do_the_same_by_turns_do_it_once(self, database: Database) -> None:
+        sweep = submitted(database)
+        steps = extending._Steps(database, sweep, None)
+        self.killed(database, sweep, {"seeds": 4}, at=3)
+        while steps.step():
+            carry_on(database, sweep, seconds=1e-9)
+        assert stand(database, sweep).jobs["ready"] == stand(database, sweep).total == 16
+
+
+class TestEpochs:
+    def succeeded(self, database: Database, **changes: Any) -> int:
+        """A finished sweep whose jobs have trained all their epochs."""
+        sweep = submitted(database, **changes)
+        finish(database, claim(database, limit=100))
+        while claims := claim(database, limit=100):
+            finish(database, claims)
+        with database.writing() as session:
+            assert queue.close_finished(session) == 1
+        return sweep
+
+    def test_jobs_that_have_trained_all_theirs_train_on(self, database: Database) -> None:
+        sweep = self.succeeded(database)
+        given = extend(database, sweep, {"epochs": 20})
+        assert (given.jobs, given.again) == (0, 8)
+        assert stand(database, sweep).state == SweepState.OPEN
+        (one,) = claim(database)
+        assert (one.spec.epochs, one.attempt) == (20, 2)
+        finish(database, [one])
+        (job,) = [job for job in rows(database, sweep) if job.id == one.job]
+        assert (job.state, job.epochs, job.until) == (JobState.SUCCEEDED, 20, 20)
+
+    def test_jobs_that_are_not_done_train_as_many_at_once(self, database: Database) -> None:
+        sweep = submitted(database)
+        extend(database, sweep, {"epochs": 20})
+        assert {one.spec.epochs for one in claim(database, limit=8)} == {20}
+        assert stand(database, sweep).jobs["succeeded"] == 0
+
+    def test_a_job_that_runs_meanwhile_trains_on_when_it_has_ended(self, database: Database) -> None:
+        sweep = submitted(database)
+        running = claim(database)
+        assert extend(database, sweep, {"epochs": 20}).again == 0
+        finish(database, running, score=0.7)
+        (job,) = [job for job in rows(database, sweep) if job.id == running[0].job]
+        assert (job.state, job.score, job.until) == (JobState.READY, 0.7, 10)
+        finish(database, claim(database, limit=100))
+        while claims := claim(database, limit=100):
+            finish(database, claims)
+        assert {job.epochs for job in rows(database, sweep)} == {20}
+
+    @pytest.mark.parametrize(("schedule", "again"), [(None, 0), ({"name": "cosine"}, 1)])
+    def test_one_that_stopped_early_would_stop_there_again_unless_its_rates_follow_the_epochs(
+        self, database: Database, schedule: Any, again: int
+    ) -> None:
+        keys = {"grid": {"lr": [0.1]}, "seeds": 1, "fixed": {"scheduler": schedule}}
+        sweep = submitted(database, **keys, early_stopping={"patience": 3})
+        finish(database, claim(database), trained=6)
+        assert extend(database, sweep, {"epochs": 20}).again == again
+        (job,) = rows(database, sweep)
+        assert job.state == (JobState.READY if again else JobState.SUCCEEDED)
+        running = submitted(database, **keys, early_stopping={"patience": 3})
+        with database.writing() as session:
+            queue.pause_sweep(session, sweep)
+        claims = claim(database)
+        extend(database, running, {"epochs": 20})
+        finish(database, claims, trained=6)
+        (job,) = rows(database, running)
+        assert job.state == (JobState.READY if again else JobState.SUCCEEDED)
+
+    def test_results_stay_on_the_leaderboard_until_there_are_new_ones(self, database: Database) -> None:
+        sweep = self.succeeded(database, seeds=1)
+        with database.reading() as session:
+            before = leaderboard.top(session, sweep=sweep)
+        extend(database, sweep, {"epochs": 20})
+        with database.reading() as session:
+            during = leaderboard.top(session, sweep=sweep)
+        assert [(row.job, row.score, row.rank) for row in during] == [(row.job, row.score, row.rank) for row in before]
+        assert {row.state for row in during} == {"ready"}
+        assert stand(database, sweep).best == 0.5
+        (one,) = claim(database)
+        finish(database, [one], score=0.9)
+        with database.reading() as session:
+            best = leaderboard.top(session, sweep=sweep)[0]
+            assert results.best_model(session, one.job).sha256 == f"{one.job}/2"
+        assert (best.job, best.score, best.epochs, best.state) == (one.job, 0.9, 20, "succeeded")
+
+    @pytest.mark.parametrize("end", ["failed", "cancelled"])
+    def test_no_result_is_lost_when_the_extension_fails(self, database: Database, end: str) -> None:
+        sweep = self.succeeded(database, seeds=1, retries=0)
+        extend(database, sweep, {"epochs": 20})
+        (one,) = claim(database)
+        with database.writing() as session:
+            told = [EpochReport(job=one.job, epoch=1, metrics={"val_accuracy": 0.1}, seconds=0.1)]
+            queue.record_epochs(session, [(one, told)])
+            if end == "failed":
+                failure = Failure(job=one.job, reason=FailureReason.DIVERGED, error="it broke")
+                assert queue.let_go(session, [(one, failure)]) == {one.job: JobState.FAILED}
+            else:
+                queue.cancel_sweep(session, sweep)
+                assert queue.let_go(session, [(one, None)]) == {one.job: JobState.CANCELLED}
+        with database.reading() as session:
+            ranked = {row.job: row for row in leaderboard.top(session, sweep=sweep)}
+            details = results.job_details(session, one.job)
+            assert results.best_model(session, one.job).sha256 == f"{one.job}/1"
+            assert results.job_spec(session, one.job).epochs == 10  # what its result can be repeated with
+        assert (ranked[one.job].score, ranked[one.job].state, ranked[one.job].epochs) == (0.5, end, 10)
+        assert len(details.history) == 9
+        again = queue.retry_sweep if end == "failed" else queue.resume_sweep
+        with database.writing() as session:
+            assert again(session, sweep)
+        assert any(claimed.job == one.job for claimed in claim(database, limit=100))
+
+    def test_in_many_steps_and_killed_between_them(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(extending, "PROLONGED", 3)
+        sweep = self.succeeded(database)
+        steps = extending._Steps(database, sweep, None)
+        prolong = extending._Steps._prolong
+        monkeypatch.setattr(extending._Steps, "_prolong", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            extend(database, sweep, {"epochs": 20})
+        monkeypatch.setattr(extending._Steps, "_prolong", prolong)
+        assert steps.step()
+        assert stand(database, sweep).jobs["ready"] == 3
+        assert extend(database, sweep, {"epochs": 20}).again == 5
+        assert stand(database, sweep).jobs["ready"] == 8
+
+    def test_a_second_extension_of_epochs_goes_on_from_the_first(self, database: Database) -> None:
+        sweep = self.succeeded(database, seeds=1)
+        extend(database, sweep, {"epochs": 20})
+        while claims := claim(database, limit=100):
+            finish(database, claims)
+        assert extend(database, sweep, {"epochs": 20}).again == 0
+        assert extend(database, sweep, {"epochs": 30, "seeds": 2}).again == 4
+        assert {one.spec.epochs for one in claim(database, limit=100)} == {30}
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("keys", "message"),
+        [
+            ({"grid": {"lr": [-1]}}, r"grid.lr\[0\]: was given -1; allowed is a number, above 0"),
+            ({"grid": {"lr": [0.3, 0.3]}}, "0.3 is given twice"),
+            ({"grid": {"rl": [0.3]}}, 'grid.rl: is no parameter of it; did you mean "lr"'),
+            ({"grid": {"dropout": [0.3]}}, r"grid.dropout: is the same for all cells, 0\.2\. Allowed: lr, hidden"),
+            ({"grid": [0.3]}, "grid: was given .* allowed is a list of values for each parameter"),
+            ({"cells": [{"lr": 0.3}]}, "cells: the sweep has a grid, of lr, hidden; give it values"),
+            ({"seeds": 0}, "seeds: was given 0"),
+            ({"epochs": 5}, "epochs: was given 5; the sweep has 10, and can only get more"),
+            ({"epochs": "many"}, 'epochs: was given "many"'),
+            ({"retries": 5}, "retries: cannot be extended.*Allowed: grid, cells, seeds, epochs"),
+            ({"seeds": 10_000, "grid": {"lr": [n / 1000 for n in range(1, 1000)]}}, "jobs; allowed are"),
+        ],
+    )
+    def test_what_is_wrong_is_told_and_nothing_changed(
+        self, database: Database, keys: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GRIDYARD_MAX_CELLS", "10000")
+        sweep = submitted(database)
+        with pytest.raises(InputError, match=f"(?s)extension of sweep {sweep}: .*nothing was changed.*{message}"):
+            extend(database, sweep, keys)
+        assert (stand(database, sweep).total, stand(database, sweep).extending) == (8, False)
+
+    def test_a_cancelled_sweep_is_resumed_first(self, database: Database) -> None:
+        sweep = submitted(database)
+        with database.writing() as session:
+            queue.cancel_sweep(session, sweep)
+        with pytest.raises(InputError, match=f"is cancelled, and cannot be extended; `gridyard resume {sweep}` first"):
+            extend(database, sweep, {"seeds": 3})
+
+    def test_a_sweep_that_is_not_there(self, database: Database) -> None:
+        with pytest.raises(NotFound, match="there is no sweep 9"):
+            extend(database, 9, {"seeds": 3})
+
+    def test_a_paused_sweep_stays_paused(self, database: Database) -> None:
+        sweep = submitted(database)
+        with database.writing() as session:
+            queue.pause_sweep(session, sweep)
+        assert extend(database, sweep, {"seeds": 3}).jobs == 4
+        assert stand(database, sweep).state == SweepState.PAUSED
+        assert claim(database) == []

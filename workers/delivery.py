@@ -1,0 +1,128 @@
+"""Ends that wait on disk, brought to the database when it is back: those of this worker, and of dead ones."""
+
+import logging
+import threading
+import time
+
+from db import results
+from db.session import Database
+from jobs.errors import DatabaseAway, DatabaseError, NotFound
+from jobs.settings import Settings
+from jobs.spec import JobSpec
+from workers.holdings import Holdings
+from workers.spool import Spool, Waiting, age_seconds
+from workers.writing import free, together, write_ends
+
+logger = logging.getLogger(__name__)
+EVERY_SECONDS = 1.0
+KEPT_SECONDS = 7 * 86_400.0  # an end of a sweep that this database does not know may be another database's
+
+
+class Delivery:
+    """A thread that delivers until it is stopped. Of two workers that deliver the same, the fence lets one through."""
+
+    def __init__(self, database: Database, settings: Settings, holdings: Holdings) -> None:
+        self._database, self._settings, self._holdings = database, settings, holdings
+        self._spool = Spool(settings.spool_folder)
+        self._passed: set[Waiting] = set()  # not ours, or nothing can be done about them: said once
+        self._unread = False  # already said
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
+
+    def start(self) -> None:
+        """Deliver what waits now, before any job is claimed, and go on in a thread."""
+        self._try_round()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(EVERY_SECONDS):
+            self._try_round()
+
+    def _try_round(self) -> None:
+        try:
+            self.round()
+            self._unread = False
+        except DatabaseAway as error:
+            logger.debug("nothing is delivered: %s", error)  # the heartbeat says so
+        except OSError as error:
+            if not self._unread:
+                logger.warning("spool: %s cannot be read: %s", self._spool.folder, error)
+            self._unread = True
+        except Exception:  # the next round may fare better, and the worker trains without it
+            logger.exception("nothing is delivered")
+
+    def round(self) -> int:
+        """Deliver what waits, one end after the other; how many were dealt with.
+
+        Raises:
+            DatabaseAway: the database does not answer.
+            OSError: the folder cannot be read.
+        """
+        held = self._holdings.attempts()
+        found = [
+            one
+            for one in self._spool.waiting()
+            if one not in self._passed and (one.job, one.attempt) not in held  # its slot is about to
+        ]
+        return sum(self._deal_with(one) for one in found)
+
+    def _deal_with(self, waiting: Waiting) -> bool:
+        """Whatever is in a file, it keeps no other one from being delivered."""
+        try:
+            spec = self._ours(waiting)
+            if spec is not None:
+                self._deliver(waiting, spec)
+                return True
+            if age_seconds(waiting.path) < KEPT_SECONDS:
+                self._passed.add(waiting)
+                return False
+            logger.warning("spool: %s is of a sweep that is not there, and is removed", waiting.path)
+            waiting.path.unlink()
+        except FileNotFoundError:  # another worker was quicker
+            return False
+        except DatabaseAway:
+            raise
+        except Exception as error:  # whatever somebody has put there
+            self._set_aside(waiting, error)
+        return True
+
+    def _ours(self, waiting: Waiting) -> JobSpec | None:
+        """The job as this database has it."""
+        with self._database.reading() as session:
+            try:
+                spec = results.job_spec(session, waiting.job)
+            except NotFound:
+                return None
+        return spec if spec.sweep_uid == waiting.uid else None
+
+    def _deliver(self, waiting: Waiting, spec: JobSpec) -> None:
+        """
+        Raises:
+            ValueError: the end is not whole, or not of the job as it is.
+            DatabaseError: the database refuses it.
+        """
+        end = self._spool.read(waiting)
+        if end.claim.spec != spec:
+            raise ValueError("it is of a job with other parameters")
+        watch, began = end.watch(), time.monotonic()
+        for _, refusal in together(self._database, [watch], write_ends):
+            raise refusal
+        if watch.became is None:
+            free(self._database, self._settings.store_url, watch)
+        self._spool.remove(end.claim)
+        told = watch.became or "is recorded already, or counts no longer: the job was taken back"
+        seconds = time.monotonic() - began
+        logger.info("job %d: attempt %d, from the spool: %s (%.1f s)", waiting.job, waiting.attempt, told, seconds)
+
+    def _set_aside(self, waiting: Waiting, error: Exception) -> None:
+        try:
+            self._spool.set_aside(waiting, error if isinstance(error, DatabaseError | ValueError) else repr(error))
+        except FileNotFoundError:
+            return
+        except OSError as denied:
+            logger.warning("spool: %s stays: %s", waiting.path, denied)
+            self._passed.add(waiting)

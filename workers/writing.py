@@ -1,0 +1,102 @@
+"""How attempts ended, written to the database: many in one transaction, and the files of those that do not count."""
+
+import logging
+from collections.abc import Callable
+
+from db import queue, results
+from db.session import Database
+from jobs.errors import DatabaseAway, DatabaseError, NotFound, StoreError
+from jobs.spec import Answer, Failure, TrainResult
+from jobs.states import JobState
+from jobs.store import Store
+from workers.watch import Watch
+
+Write = Callable[[Database, list[Watch]], None]
+logger = logging.getLogger(__name__)
+
+
+def together(database: Database, watches: list[Watch], write: Write) -> list[tuple[Watch, DatabaseError]]:
+    """Write for all in one transaction; if it is refused, for each half: one bad result must not fail its neighbours.
+
+    Returns:
+        Those refused alone, with the refusal.
+
+    Raises:
+        DatabaseAway: the database does not answer. What a half has written stands, and may be written again.
+    """
+    try:
+        write(database, watches)
+    except DatabaseAway:
+        raise
+    except DatabaseError as error:
+        if len(watches) == 1:
+            return [(watches[0], error)]
+        half = len(watches) // 2
+        return together(database, watches[:half], write) + together(database, watches[half:], write)
+    return []
+
+
+def write_epochs(database: Database, watches: list[Watch]) -> None:
+    with database.writing() as session:  # if a claim is lost, the heartbeat says so
+        queue.record_epochs(session, [(watch.claim, watch.reports) for watch in watches])
+
+
+def write_ends(database: Database, watches: list[Watch]) -> None:
+    """One transaction: the last reports, and the move of each job, noted in its watch."""
+    results = [(watch.claim, watch.outcome) for watch in watches if isinstance(watch.outcome, TrainResult)]
+    others = [watch for watch in watches if not isinstance(watch.outcome, TrainResult) and not is_lost(watch)]
+    reports = [(watch.claim, watch.reports) for watch in others if watch.reports]
+    with database.writing() as session:
+        if results and others:
+            queue.lock(session, [watch.claim for watch in watches])
+        finished = queue.finish(session, results) if results else set()
+        if reports:
+            queue.record_epochs(session, reports)
+        preempted = {watch.claim.job for watch in others if watch.preempted}
+        became = queue.let_go(session, [(watch.claim, _failure(watch)) for watch in others], preempted)
+    for watch in watches:
+        watch.became = JobState.SUCCEEDED if watch.claim.job in finished else _told(watch, became)
+
+
+def _failure(watch: Watch) -> Failure | None:
+    return watch.outcome if isinstance(watch.outcome, Failure) else None
+
+
+def _told(watch: Watch, became: dict[int, JobState]) -> str | None:
+    if watch.claim.job not in became:
+        return None
+    failure = _failure(watch)
+    ended = f"failed ({failure.reason})" if failure else "was preempted" if watch.preempted else "stopped"
+    return f"{ended}; the job is now {became[watch.claim.job]}"
+
+
+def is_lost(watch: Watch) -> bool:
+    """Whether the trainer stopped because the job belongs to another attempt: nothing is to be written."""
+    return getattr(watch.outcome, "answer", None) is Answer.CLAIM_LOST
+
+
+def free(database: Database, store: str, watch: Watch) -> None:
+    """Remove the best model of a result that does not count; its last checkpoint may serve the next attempt.
+
+    Args:
+        store: its URL.
+
+    Raises:
+        DatabaseAway: whether it counts cannot be asked.
+    """
+    best = watch.outcome.best if isinstance(watch.outcome, TrainResult) else None
+    if best is None or best.path is None or _is_kept(database, watch.claim.job, best.path):
+        return
+    try:
+        Store(store).remove(best.path)
+    except StoreError as error:
+        logger.warning("job %d: a model that does not count stays in the store: %s", watch.claim.job, error)
+
+
+def _is_kept(database: Database, job: int, path: str) -> bool:
+    """Whether it is the recorded model of its job: then the result had been recorded before, and does count."""
+    try:
+        with database.reading() as session:
+            return results.best_model(session, job).path == path
+    except NotFound:
+        return False
