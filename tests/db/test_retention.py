@@ -72,7 +72,7 @@ def test_a_job_that_succeeds_keeps_its_model_and_no_checkpoint_of_any_attempt(
         (claim,) = queue.claim(session, "cpu", "w", 60.0)
         store.write(f"{claim.job}/1/last.safetensors", b"y")
         store.write(f"{claim.job}/1/best.safetensors", b"of an attempt that never told its end")
-        queue.release(session, claim)
+        queue.let_go(session, [(claim, None)])
     first, second = succeed(sweep, 0.5, 0.6, in_store=True)
     tidy(database, store)
     assert files(store) == sorted([best_path(first, 2), best_path(second, 1)])
@@ -95,7 +95,7 @@ def test_jobs_that_failed_or_run_keep_their_checkpoints(
         failed, running = queue.claim(session, "cpu", "w", 60.0, limit=2)
         for claim in (failed, running):
             store.write(f"{claim.job}/1/last.safetensors", b"y")
-        queue.fail(session, failed, Failure(job=failed.job, reason=FailureReason.DIVERGED, error="nan"))
+        queue.let_go(session, [(failed, Failure(job=failed.job, reason=FailureReason.DIVERGED, error="nan"))])
     succeed(sweep, 0.5)
     tidy(database, store)
     assert files(store) == [f"{claim.job}/1/last.safetensors" for claim in (failed, running)]
@@ -306,7 +306,7 @@ def test_the_database_knows_whose_files_are_needed(database: Database, add_sweep
         assert retention.below(session, sweep, 0) == (1, 100)
     with database.writing() as session:
         queue.cancel_sweep(session, sweep)
-        queue.release(session, claim)
+        queue.let_go(session, [(claim, None)])
         removal.mark(session, sweep)
     removal.remove(database, sweep)
     with database.reading() as session:

@@ -96,8 +96,8 @@ def test_files_of_jobs_that_may_go_on_are_never_touched(yard: Yard, store: Store
         for claim in (running, ready, failed):
             store.write(f"{claim.job}/1/last.safetensors", b"y")
         store.write(f"{failed.job}/2/last.safetensors", b"of an attempt that begins at this moment")
-        queue.release(session, ready)
-        queue.fail(session, failed, Failure(job=failed.job, reason=FailureReason.DIVERGED, error="nan"))
+        queue.let_go(session, [(ready, None)])
+        queue.let_go(session, [(failed, Failure(job=failed.job, reason=FailureReason.DIVERGED, error="nan"))])
     assert cleaned("--yes") == {"checkpoints": (1, 1)}
     assert paths(tmp_path / "store") == {
         *(f"{job}/1/last.safetensors" for job in (running.job, ready.job)),
@@ -182,7 +182,7 @@ def test_ends_that_wait_in_the_spool_go_only_when_they_count_no_more(yard: Yard,
     yard.submit(task="iris", seeds=2)
     with yard.database.writing() as session:
         running, over = queue.claim(session, "cpu", "w", 60.0, limit=2)
-        queue.release(session, over)
+        queue.let_go(session, [(over, None)])
     uid = running.spec.sweep_uid
     folder = tmp_path / "home" / "spool"
     folder.mkdir()
