@@ -311,3 +311,16 @@ def test_the_database_knows_whose_files_are_needed(database: Database, add_sweep
     removal.remove(database, sweep)
     with database.reading() as session:
         assert retention.greatest_job(session) == greatest
+
+
+def test_a_job_that_trains_more_epochs_keeps_its_checkpoint_until_it_has_succeeded_again(
+    database: Database, add_sweep: AddSweep, succeed: Succeed, store: Store
+) -> None:
+    (job,) = succeed(add_sweep(1), 0.5, in_store=True)
+    with database.writing() as session:
+        session.execute(update(Job).values(state="ready"))
+    tidy(database, store)
+    assert files(store) == [best_path(job, 1), f"{job}/1/last.safetensors"]
+    assert succeed(1, 0.6, in_store=True) == [job]
+    tidy(database, store)
+    assert files(store) == [best_path(job, 2)]
