@@ -6,13 +6,16 @@ UV := $(BIN)/uv pip install $(if $(shell test -t 2 && echo yes),,--quiet) --pyth
 # Every trainer imports torch: without the bytecode of its first import that takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check install install-dev bench bench-peers lock clean
+.PHONY: demo test chaos check install install-dev bench bench-peers lock clean
 
 demo: .venv/installed  ## the Iris grid on two local workers, then its leaderboard
 	$(BIN)/gridyard run examples/iris.yaml --workers 2
 
 test: .venv/installed-dev  ## the whole suite, on real PostgreSQL and Redis servers
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+chaos: .venv/installed-dev  ## sweeps while everything is killed, into docs/reliability.md; about half an hour
+	$(BIN)/python -m tests.chaos --docs $(if $(SEED),--seed $(SEED))
 
 check: .venv/installed-dev  ## lint, format, types, import contracts
 	$(BIN)/ruff check .

@@ -8,7 +8,11 @@ import sys
 
 from benchmarks import result
 
-ALL = ("iris_grid", "packs", "empty_jobs", "yard.submit", "yard.read", "yard.claim", "yard.delete", "engine")
+ALL = (
+    *("iris_grid", "packs", "empty_jobs"),
+    *("yard.submit", "yard.read", "yard.claim", "yard.claim_all", "yard.delete"),
+    "engine",
+)
 
 
 def main() -> None:

@@ -40,12 +40,13 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import FunctionElement
 
-from db import workers
+from db import damaged, workers
 from db.clock import now
 from db.models import Attempt, Count, Job, Sweep, literal
 from db.rows import job_spec, sweep_spec, table
+from jobs.errors import RowDamaged
 from jobs.retry import SUSPECT
-from jobs.spec import Claim
+from jobs.spec import Claim, SweepSpec
 from jobs.states import JobState, SweepState
 
 # Ready jobs of a pack are counted no further: no pack grows larger. Who takes jobs one by one gets a shorter count:
@@ -312,7 +313,7 @@ def claim(
     if like:
         values |= {"sweep": like[0], "of_pack": like[1]}
     for sweep, room in _in_turn(session.connection(), OPEN_SWEEP if like else OPEN_SWEEPS, values):
-        most = min(limit, sweep_spec(session, sweep.id, sweep.uid).pack or limit, room or limit)
+        most = min(limit, _most_together(session, sweep.id, sweep.uid) or limit, room or limit)
         statement = TAKE_ONE if most == 1 else TAKE_SOME
         if like:
             statement = TAKE_REST if beside_one else TAKE_LIKE
@@ -354,21 +355,45 @@ def _claim(session: Session, statement: dict[str, Executable], values: dict[str,
     if not taken:
         return []
     some = taken[0]
-    spec = sweep_spec(session, some.sweep_id, some.uid)
     more = some.more if connection.dialect.name == "postgresql" else _begin(connection, taken, values)
-    return [
-        Claim(
-            spec=job_spec(spec, row.sweep_id, row.uid, row.id, row.params, row.seed, row.epochs),
-            worker=values["by"],
-            attempt=row.attempt,
-            time_limit=spec.time_limit,
-            pack=row.pack,
-            most=1 if row.failures else spec.pack,  # it may be what killed its trainer: nobody joins it
-            more=0 if row.failures or spec.pack == 1 else more,
-            suspect=row.lost >= SUSPECT,
-        )
-        for row in taken
-    ]
+    try:
+        spec = sweep_spec(session, some.sweep_id, some.uid)
+    except RowDamaged as damage:
+        damaged.fail(connection, taken, values["by"], damage)
+        damaged.pause(connection, some.sweep_id)
+        return []
+    claims = []
+    for row in taken:
+        try:
+            claims.append(_as_claim(row, spec, values["by"], more))
+        except RowDamaged as damage:
+            damaged.fail(connection, [row], values["by"], damage)
+    return claims
+
+
+def _as_claim(row: Row[Any], spec: SweepSpec, worker: str, more: int) -> Claim:
+    """
+    Raises:
+        RowDamaged: its parameters cannot be read.
+    """
+    return Claim(
+        spec=job_spec(spec, row.sweep_id, row.uid, row.id, row.params, row.seed, row.epochs),
+        worker=worker,
+        attempt=row.attempt,
+        time_limit=spec.time_limit,
+        pack=row.pack,
+        most=1 if row.failures else spec.pack,  # it may be what killed its trainer: nobody joins it
+        more=0 if row.failures or spec.pack == 1 else more,
+        suspect=row.lost >= SUSPECT,
+    )
+
+
+def _most_together(session: Session, sweep: int, uid: str) -> int:
+    """As the sweep says; 1 where it cannot be read: the claim of one job finds that out."""
+    try:
+        return sweep_spec(session, sweep, uid).pack
+    except RowDamaged:
+        return 1
 
 
 def _begin(connection: Connection, taken: list[Row[Any]], values: dict[str, Any]) -> int:

@@ -138,7 +138,7 @@ def cells(session: Session, sweep: int, seed: int, first: int, end: int) -> list
 
 
 def prolong_some(session: Session, sweep: int, after: Place, limit: int) -> tuple[Place, int] | None:
-    """Make jobs ready that trained fewer epochs than their sweep has by now. All new jobs are stored.
+    """Make jobs ready that trained fewer epochs than their sweep has by now, once all new jobs are stored.
 
     Args:
         after: those after this place, in the order of the claim.
@@ -150,6 +150,8 @@ def prolong_some(session: Session, sweep: int, after: Place, limit: int) -> tupl
     found = stand(session, sweep, lock=True)
     if found.todo is None or found.state == SweepState.DELETING:
         return None
+    if found.stored < found.total:  # another extension has begun since the caller looked
+        return START, 0
     if after == START:
         # Who has ended by now and not yet committed did not know of more epochs; who ends later will.
         running = select(Job.id).where(Job.sweep_id == sweep, Job.state == literal(JobState.RUNNING))

@@ -1,5 +1,6 @@
 """Epochs of jobs in compact rows: each holds some epochs of one, column by column."""
 
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from db.models import History as Row
 from db.rows import finite_or_none, table
 from jobs.history import History
 from jobs.spec import Claim, EpochReport, Json
+
+logger = logging.getLogger(__name__)
 
 _TABLE = table(Row)
 _AGAIN = delete(_TABLE).where(
@@ -53,9 +56,17 @@ def epochs(session: Session, job: int, last_attempt: int | None = None) -> list[
     merged: dict[int, Json] = {}
     for row in session.scalars(rows):
         merged = {number: epoch for number, epoch in merged.items() if number < row.first_epoch}
-        for epoch in History(names=row.names, content=row.content).epochs():
-            merged[int(epoch["epoch"])] = _shown(epoch)
+        merged |= {epoch["epoch"]: epoch for epoch in _epochs(row)}
     return list(merged.values())
+
+
+def _epochs(row: Row) -> list[Json]:
+    """Those of a row; none where it holds something else."""
+    try:
+        return [_shown(epoch) for epoch in History(names=row.names, content=row.content).epochs()]
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        logger.warning("job %d: a part of its history cannot be read: %s", row.job_id, error)
+        return []
 
 
 def _shown(epoch: dict[str, float]) -> Json:

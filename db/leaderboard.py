@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, case, func, select
 from sqlalchemy.orm import Session
 
+from db import documents
 from db.filters import matching
 from db.models import Job, Sweep, literal
 from db.strangers import metric_of, parameters_of
@@ -156,7 +157,7 @@ def _fixed(session: Session, rows: Sequence[Row[Any]]) -> dict[int, Json]:
     for start in range(0, len(sweeps), SWEEPS_AT_ONCE):
         some = Sweep.id.in_(sweeps[start : start + SWEEPS_AT_ONCE])
         fixed |= {
-            row.id: row.fixed
+            row.id: documents.mapping(row.fixed)
             for row in session.execute(select(Sweep.id, Sweep.spec["fixed"].label("fixed")).where(some))
         }
     return fixed
@@ -200,12 +201,12 @@ def _ranked(rank: int, row: Row[Any], fixed: Json) -> Ranked:
         job=row.id,
         sweep=row.sweep_id,
         task=row.task,
-        params={**fixed, **row.params},
-        varied=sorted(row.params),
+        params={**fixed, **documents.mapping(row.params)},
+        varied=sorted(documents.mapping(row.params)),
         seed=row.seed,
         metric=row.metric,
         score=row.score,
-        metrics=row.metrics or {},
+        metrics=documents.numbers(row.metrics),
         best_epoch=row.best_epoch,
         epochs=row.epochs,
         seconds=row.seconds,
@@ -215,14 +216,15 @@ def _ranked(rank: int, row: Row[Any], fixed: Json) -> Ranked:
 
 def _ranked_cell(rank: int, rows: list[Row[Any]], fixed: Json) -> RankedCell:
     first, scores = rows[0], [row.score for row in rows]
-    metrics = {name: [(row.metrics or {}).get(name) for row in rows] for name in first.metrics or {}}
+    measured = [documents.numbers(row.metrics) for row in rows]
+    metrics = {name: [one.get(name) for one in measured] for name in measured[0]}
     return RankedCell(
         rank=rank,
         sweep=first.sweep_id,
         task=first.task,
         cell=first.cell,
-        params={**fixed, **first.params},
-        varied=sorted(first.params),
+        params={**fixed, **documents.mapping(first.params)},
+        varied=sorted(documents.mapping(first.params)),
         metric=first.metric,
         mean=_mean(scores),
         std=_std(scores),

@@ -52,6 +52,7 @@ from db.steering import (
 from jobs.retry import MOST_LOST, delay_seconds
 from jobs.spec import Answer, Claim, EpochReport, Failure, TrainResult
 from jobs.states import UNFINISHED, FailureReason, JobState, SweepState
+from jobs.urls import masked
 
 __all__ = [
     "came_back",
@@ -438,7 +439,7 @@ def _came_to(state: JobState, failure: Failure | None, preempted: bool) -> dict[
 
 
 def _storable(error: str) -> str:
-    return error.replace("\0", "")  # PostgreSQL stores no NUL
+    return masked(error).replace("\0", "")  # PostgreSQL stores no NUL
 
 
 def make_due_ready(session: Session) -> int:

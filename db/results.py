@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row, select, tuple_
 from sqlalchemy.orm import Session
 
-from db import history, rows
+from db import documents, history, rows
 from db.models import Attempt, Job, Model, Sweep
 from jobs.errors import NotFound
 from jobs.spec import BestModel, JobSpec, Json
@@ -108,14 +108,14 @@ def _details(session: Session, sweep: Sweep, jobs: Sequence[Job]) -> list[JobDet
         JobDetails(
             job=job.id,
             sweep=sweep.id,
-            params={**sweep.spec["fixed"], **job.params},
+            params={**documents.mapping(documents.mapping(sweep.spec).get("fixed")), **documents.mapping(job.params)},
             mode=sweep.mode,
-            metrics=job.metrics or {},
+            metrics=documents.numbers(job.metrics),
             attempts=[_attempt(attempt) for attempt in attempts[job.id]],
             history=history.epochs(session, job.id, _last_attempt(job, attempts[job.id])),
-            environment=next((one.environment for one in reversed(attempts[job.id]) if one.environment), {}),
+            environment=_environment(attempts[job.id]),
             artifacts=_artifacts(models.get(job.id)),
-            samples=models[job.id].samples or [] if job.id in models else [],
+            samples=documents.objects(models[job.id].samples) if job.id in models else [],
             **{name: getattr(job, name) for name in COPIED},
         )
         for job in jobs
@@ -183,6 +183,12 @@ def _attempt(row: Attempt) -> AttemptDetails:
         epoch=row.epoch,
         resumed_from=row.resumed_from,
     )
+
+
+def _environment(attempts: Sequence[Attempt]) -> Json:
+    """Of the last attempt that has one."""
+    found = (documents.environment(attempt.environment) for attempt in reversed(attempts))
+    return next(filter(None, found), {})
 
 
 def _artifacts(model: Row[Any] | None) -> list[Artifact]:

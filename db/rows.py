@@ -5,11 +5,12 @@ import math
 import sys
 from typing import Any, cast
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import CursorResult, Delete, Table, Update, select
 from sqlalchemy.orm import Session
 
 from db.models import Base, Sweep
+from jobs.errors import RowDamaged
 from jobs.spec import JobSpec, Json, SweepSpec
 
 _SPEC = TypeAdapter(SweepSpec)
@@ -46,18 +47,37 @@ def spec_as_json(spec: SweepSpec) -> Json:
 
 
 def sweep_spec(session: Session, sweep: int, uid: str) -> SweepSpec:
-    """The spec of a stored sweep, read once. Its values, seeds and epochs may be those of before an extension."""
+    """The spec of a stored sweep, read once. Its values, seeds and epochs may be those of before an extension.
+
+    Raises:
+        RowDamaged: it is none.
+    """
     spec = _specs.get(uid)
     if spec is None:
-        spec = _SPEC.validate_python(session.scalars(select(Sweep.spec).where(Sweep.id == sweep)).one())
+        stored = session.scalars(select(Sweep.spec).where(Sweep.id == sweep)).one()
+        try:
+            spec = _SPEC.validate_python(stored)
+        except ValidationError as error:
+            raise RowDamaged(f"the spec of sweep {sweep} in the database cannot be read: {_first(error)}") from None
         if len(_specs) >= _KEPT:
             _specs.clear()
         _specs[uid] = spec
     return spec
 
 
+def _first(error: ValidationError) -> str:
+    problem = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
+
+
 def job_spec(spec: SweepSpec, sweep: int, uid: str, job: int, params: Json, seed: int, epochs: int) -> JobSpec:
-    """What a trainer needs to know of a job: its row's own values over those of its sweep."""
+    """What a trainer needs to know of a job: its row's own values over those of its sweep.
+
+    Raises:
+        RowDamaged: its parameters are no object.
+    """
+    if not isinstance(params, dict):
+        raise RowDamaged(f"the parameters of job {job} in the database cannot be read")
     return JobSpec(
         job=job,
         sweep=sweep,

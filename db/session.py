@@ -23,6 +23,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from db import documents
 from jobs.errors import DatabaseAway, DatabaseError, InputError
 from jobs.urls import masked
 
@@ -128,7 +129,7 @@ class Database:
 
 
 def _told(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error)
+    return masked(str(getattr(error, "orig", None) or error))
 
 
 _begin = threading.local()  # what begins the session that this thread is opening; SQLite only
@@ -169,7 +170,7 @@ def _create_engine(url: str) -> Engine:
     allowed = "allowed are sqlite:///FILE and postgresql://USER:PASSWORD@HOST/NAME"
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: of a port that is no number
         raise InputError(f"GRIDYARD_DB is not a database URL; {allowed}") from None
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
@@ -185,7 +186,9 @@ def _create_engine(url: str) -> Engine:
 
 
 def _postgresql_engine(url: Any) -> Engine:
-    engine = create_engine(url, pool_size=10, max_overflow=20, connect_args=POSTGRESQL)
+    engine = create_engine(
+        url, pool_size=10, max_overflow=20, connect_args=POSTGRESQL, json_deserializer=documents.read
+    )
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Connection:
@@ -212,7 +215,7 @@ def missing_file(url: str) -> str | None:
     """The path of the SQLite file that this URL names, when it is not there; else None. Makes nothing."""
     try:
         parsed = make_url(url)
-    except ArgumentError:  # for `Database` to tell
+    except (ArgumentError, ValueError):  # for `Database` to tell
         return None
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None
@@ -235,7 +238,8 @@ def _sqlite_engine(url: Any) -> Engine:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatabaseError(f"cannot create the folder of {url.database}: {error.strerror}") from None
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+    connection = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+    engine = create_engine(url, connect_args=connection, json_deserializer=documents.read)
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: Any) -> None:

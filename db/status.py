@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, select, text
 from sqlalchemy.orm import Session
 
-from db import counts
+from db import counts, documents
 from db.clock import now
 from db.leaderboard import RANKED
 from db.models import Job, Sweep, Worker, literal
@@ -99,7 +99,13 @@ def failed_jobs(session: Session, sweep: int, *, limit: int = 10) -> list[Failed
         .limit(limit)
     )
     return [
-        FailedJob(job=row.id, seed=row.seed, params=row.params, reason=row.reason or "", error=row.error or "")
+        FailedJob(
+            job=row.id,
+            seed=row.seed,
+            params=documents.mapping(row.params),
+            reason=row.reason or "",
+            error=row.error or "",
+        )
         for row in session.execute(query)
     ]
 

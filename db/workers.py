@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
+from db import documents
 from db.clock import now
 from db.models import Worker
 from db.rows import execute_update
 from jobs.spec import Json
 
 ALIVE_SECONDS = 30.0  # since the last heartbeat
+LARGEST_PID = (1 << 31) - 1
 KEPT_SECONDS = 7 * 86_400.0  # a worker that stopped stays in the register for so long
 
 
@@ -72,7 +74,8 @@ def alive(session: Session, queue: str, alive_seconds: float = ALIVE_SECONDS) ->
     """The workers of a queue that gave a sign of life lately, oldest first. One that died hard is among them still."""
     living = (Worker.queue == queue, Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
     query = select(Worker.id, Worker.info).where(*living).order_by(Worker.started_at, Worker.id)
+    found = ((row.id, documents.mapping(row.info)) for row in session.execute(query))
     return [
-        LivingWorker(worker=row.id, host=row.info.get("host"), pid=row.info.get("pid"))
-        for row in session.execute(query)
+        LivingWorker(worker=worker, host=info.get("host"), pid=documents.whole(info.get("pid"), 1, LARGEST_PID))
+        for worker, info in found
     ]

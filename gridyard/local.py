@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from db.session import Database
 from jobs import catalogue, data
 from jobs.errors import DatabaseError, GridyardError, InputError
 from jobs.settings import PREFIX, Settings
+from workers.tally import Tally
 
 if TYPE_CHECKING:
     from gridyard.sweep import Sweep
@@ -142,7 +141,7 @@ class LocalWorker:
         self._log_start = 0  # bytes of the log that earlier workers wrote
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
-        self._deaths: deque[float] = deque(maxlen=DEATHS)
+        self._deaths = Tally(DEATHS, DEATHS_SECONDS)
 
     def start(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -170,8 +169,7 @@ class LocalWorker:
             return
         if self._process.returncode == WRONG_INPUT:
             raise InputError(self._last_words())
-        self._deaths.append(time.monotonic())
-        if len(self._deaths) == DEATHS and self._deaths[-1] - self._deaths[0] < DEATHS_SECONDS:
+        if self._deaths.full():
             tail = self._log.read_text(errors="replace")[-LOG_TAIL:].strip()
             raise GridyardError(f"the worker died {DEATHS} times in a minute; the end of {self._log}:\n{tail}")
         print(f"the worker died ({_how(self._process.returncode)}); starting it again", file=sys.stderr)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 
 from db.status import SweepStatus
 from jobs.errors import DatabaseError
+from jobs.plain import printable
 
 POLL_SECONDS = 0.5  # between two looks at the database
 LINE_SECONDS = 2.0  # between two plain lines
@@ -88,7 +89,7 @@ def describe(status: SweepStatus, per_second: float | None) -> str:
     parts = [f"{status.jobs['running']} running", f"{status.jobs['failed']} failed"]
     parts += [f"{status.jobs[state]} {state}" for state in ("waiting", "cancelled") if status.jobs[state]]
     if status.best is not None:
-        parts.append(f"best {status.metric} {status.best:.4g} (job {status.best_job})")
+        parts.append(f"best {printable(status.metric)} {status.best:.4g} (job {status.best_job})")
     left = status.total - status.done
     if per_second and left:
         parts += [f"{per_second:.3g} jobs/s", f"{duration(left / per_second)} left"]
@@ -144,7 +145,7 @@ def _bar() -> Iterator[Callable[[SweepStatus, str], None]]:
         TextColumn("sweep {task.fields[sweep]}"),
         BarColumn(20),
         MofNCompleteColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a metric of a user is no markup
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("", sweep="", total=None)

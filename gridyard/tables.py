@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from db.leaderboard import Ranked, RankedCell
 from jobs import catalogue
+from jobs.plain import dumped, printable
 
 WIDTH = 100  # columns of text that a leaderboard should fit in
 WIDEST = 10_000  # columns of text; no table is cut below that
@@ -89,13 +90,16 @@ def write_csv(rows: Rows, file: IO[str], *, by: str = "job") -> None:
 
     Without rows there is the header of the columns that every leaderboard by "job" or "cell" has.
     """
-    records = flat(rows)
+    records = [{printable(name): _plain(value) for name, value in record.items()} for record in flat(rows)]
     writer = csv.DictWriter(file, records[0].keys() if records else ALWAYS[by], lineterminator="\n")
     writer.writeheader()
-    for record in records:
-        writer.writerow(
-            {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in record.items()}
-        )
+    writer.writerows(records)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return dumped(value)
+    return printable(value) if isinstance(value, str) else value
 
 
 def leaderboard(rows: Rows) -> str:
@@ -152,8 +156,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     from rich.text import Text
 
     grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    lines = [list(headers), *map(list, rows)]
-    for header in headers:
+    lines = [[printable(cell) for cell in line] for line in (headers, *rows)]
+    for header in lines[0]:
         grid.add_column(Text(header), justify="left" if header in LEFT else "right", no_wrap=header not in FOLDED)
     for row in lines[1:]:
         grid.add_row(*(Text(cell) for cell in row))

@@ -3,16 +3,19 @@
 import hashlib
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from jobs import tasks, tensorfile
 from jobs.environment import software
-from jobs.errors import CheckpointDamaged
+from jobs.errors import CheckpointDamaged, GridyardError
+from jobs.params import Params
 from jobs.problem import Model, Signature
 from jobs.randomness import Purpose, drawn_from
 from jobs.spec import BestModel, JobSpec
 from jobs.store import Store
+from jobs.tasks import TaskModule
 
 FORMAT = "gridyard model 2"
 
@@ -46,15 +49,41 @@ def load(content: bytes) -> Model:
     tensors, facts = tensorfile.unpack(content, "the model")
     if facts.get("format") != FORMAT:
         raise CheckpointDamaged(f"the model's format is {facts.get('format')!r}; this version reads {FORMAT!r}")
-    shape = {name: tuple(facts[name]) for name in ("input_shape", "features", "classes")}
-    signature = Signature(kind=facts["kind"], about=facts["about"], **shape)
     try:
+        shape = {name: tuple(facts[name]) for name in ("input_shape", "features", "classes")}
+        signature = Signature(kind=facts["kind"], about=facts["about"], **shape)
         module, params = tasks.load(facts["task"], facts["params"])
     except ValidationError as error:
         raise CheckpointDamaged(f"the model's parameters are none of this version: {error}") from error
-    with drawn_from(0, Purpose.INIT):  # weights drawn here are overwritten below
-        model = module.model(params, signature)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointDamaged(f"the model does not say what it is: {type(error).__name__}: {error}") from error
+    try:
+        _refuse_other_shapes(facts["task"], module, params, signature, tensors)
+        with drawn_from(0, Purpose.INIT):  # weights drawn here are overwritten below
+            model = module.model(params, signature)
+    except GridyardError:
+        raise
+    except Exception as error:  # whatever a task's code makes of facts that are none
+        raise CheckpointDamaged(f"the model cannot be built: {type(error).__name__}: {error}") from error
     return filled(model, tensors, facts["task"])
+
+
+def _refuse_other_shapes(
+    task: str, module: TaskModule, params: Params, signature: Signature, tensors: dict[str, Tensor]
+) -> None:
+    """A small file may describe a network that fills the memory; without memory it is built first.
+
+    Raises:
+        CheckpointDamaged: the network that the facts describe is not that of the tensors.
+    """
+    try:
+        with torch.device("meta"), drawn_from(0, Purpose.INIT):
+            outline = module.model(params, signature).state_dict()
+    except Exception:  # a task of the user's own may look at values, which are not there
+        return
+    described, held = ({name: tensor.shape for name, tensor in one.items()} for one in (outline, tensors))
+    if wrong := [name for name in described | held if described.get(name) != held.get(name)]:
+        raise CheckpointDamaged(f"the model does not fit task {task!r} of this version: {', '.join(wrong[:3])}")
 
 
 def filled(model: Model, tensors: dict[str, Tensor], task: str) -> Model:

@@ -13,7 +13,8 @@
     │   └── NotFound            no such sweep or job in this database
     ├── DatabaseError           the database could not be used
     │   ├── DatabaseAway        it does not answer, or not in time: trying again may help
-    │   └── DatabaseOutdated    it needs `gridyard db upgrade`
+    │   ├── DatabaseOutdated    it needs `gridyard db upgrade`
+    │   └── RowDamaged          a row does not hold what it should
     ├── StoreError              a file of the store could not be read or written
     │   └── CheckpointDamaged   it is not whole, or belongs to another job
     └── JobsFailed              work ended with failed jobs; exit code 1
@@ -109,6 +110,10 @@ class DatabaseAway(DatabaseError):
 
 class DatabaseOutdated(DatabaseError):
     """The database has an older or newer schema than this version of Gridyard."""
+
+
+class RowDamaged(DatabaseError):
+    """A row does not hold what it should."""
 
 
 class StoreError(GridyardError):

@@ -11,9 +11,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from jobs.errors import SettingsError, did_you_mean
 from jobs.retry import MOST_LOST
-from jobs.urls import masked
+from jobs.urls import conceal, given, masked
 
 PREFIX = "GRIDYARD_"
+URLS = ("db", "broker", "store")  # settings that may hold a password
 
 
 def default_data_folder() -> Path:
@@ -35,6 +36,11 @@ class Settings(BaseSettings):
     store: str = Field("", description="folder or fsspec URL of checkpoints and models; empty: `home`/store")
     spool: str = Field("", description="folder where results wait while the database is away; empty: `home`/spool")
     data: Path = Field(default_factory=default_data_folder, description="folder of the data sets")
+    files: str = Field(
+        "",
+        description="folders besides `data` of whose files jobs may be made, separated by `:`, or `*` for all; "
+        "empty: all with SQLite, none with PostgreSQL",
+    )
     cache: Path = Field(
         default_factory=default_cache_folder,
         description="folder of decoded data sets and measured sizes of packs",
@@ -73,6 +79,8 @@ class Settings(BaseSettings):
     def _is_a_broker(cls, url: str) -> str:
         if url and not re.match(r"(redis|rediss|redis\+socket|sentinel|amqp|amqps)://.", url):
             raise ValueError("allowed are redis://HOST:PORT/0, rediss://…, redis+socket://…, sentinel://…, amqp(s)://…")
+        if not url.startswith("sentinel"):  # several hosts
+            _check_port(url)
         return url
 
     @field_validator("device")
@@ -115,7 +123,7 @@ class Settings(BaseSettings):
     @property
     def trainer_grace_seconds(self) -> float:
         """A trainer that was told to stop may take so long for its batch and its checkpoint; then it is killed."""
-        return 0.8 * self.grace_seconds
+        return 0.75 * self.grace_seconds
 
     @property
     def worker_grace_seconds(self) -> float:
@@ -125,6 +133,11 @@ class Settings(BaseSettings):
     @property
     def spool_folder(self) -> Path:
         return Path(self.spool or self.home / "spool").resolve()
+
+    @property
+    def readable(self) -> str:
+        """As `files`, never empty: a path that comes from the database leads nowhere else, or to the data folder."""
+        return self.files or ("*" if self.db_url.startswith("sqlite") else str(self.data.absolute()))
 
     @property
     def look_every(self) -> float:
@@ -145,11 +158,22 @@ def load(**overrides: Any) -> Settings:
             hint = did_you_mean(name, names)
             raise SettingsError(f"there is no setting {variable}{hint} Settings: {', '.join(names)}")
     try:
-        return Settings(**overrides)
+        loaded = Settings(**overrides)
     except ValidationError as error:
         raise SettingsError(_message(error, names)) from None
     except ValueError as error:  # gridyard.toml is not TOML
         raise SettingsError(f"gridyard.toml: {error}") from None
+    for url in URLS:
+        conceal(getattr(loaded, url))
+    return loaded
+
+
+def _check_port(url: str) -> None:
+    """A password with an unquoted / or # ends the host too early, and drivers then tell of a part of it."""
+    netloc = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    port = re.sub(r"^\[[^]]*\]", "", netloc.rpartition("@")[2]).partition(":")[2]
+    if port and not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise ValueError("its port is no number; in a password write % / ? # @ : as %25 %2F %3F %23 %40 %3A")
 
 
 def _message(error: ValidationError, names: list[str]) -> str:
@@ -161,6 +185,7 @@ def _message(error: ValidationError, names: list[str]) -> str:
         elif problem["type"] == "extra_forbidden":
             lines.append(f"there is no setting {name!r}{did_you_mean(name, names)} Settings: {', '.join(names)}")
         else:
-            given, wrong = masked(repr(problem["input"])), problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{PREFIX}{name.upper()} (or {name} in gridyard.toml) = {given}: {wrong}")
+            shown = given(repr(problem["input"])) if name in URLS else masked(repr(problem["input"]))
+            wrong = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{PREFIX}{name.upper()} (or {name} in gridyard.toml) = {shown}: {wrong}")
     return "\n".join(lines)

@@ -52,9 +52,10 @@ def opened(stored: str) -> Path:
     """The file or folder on this machine.
 
     Raises:
+        InputError: it leads out of the folders that jobs may read.
         DataMissing: it is not here.
     """
-    path = data.folder() / stored  # an absolute one stays as it is
+    path = data.contained(stored)
     try:
         there = path.exists()
     except OSError as error:

@@ -22,6 +22,7 @@ from jobs.urls import masked
 
 # Backends whose put shows nothing before its end.
 PUTS_WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "memory"})
+LONGEST = 512  # characters of a path
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _OURS = re.compile(r"[1-9][0-9]{0,18}/[1-9][0-9]{0,18}/[^/]+", re.ASCII)
@@ -198,8 +199,10 @@ class Store:
 
     def _full(self, path: str) -> str:
         parts = path.split("/")
-        if not path or "\\" in path or "\0" in path or re.match(r"[A-Za-z]:", path) or {"", ".", ".."} & set(parts):
-            raise StoreError(f"store path {path!r}: give a relative path like '7/1/last.safetensors', without '..'")
+        drive = re.match(r"[A-Za-z]:", path)
+        if not path.isprintable() or len(path) > LONGEST or "\\" in path or drive or {"", ".", ".."} & set(parts):
+            told = "give a relative path like '7/1/last.safetensors', without '..'"
+            raise StoreError(f"store path {path[:LONGEST]!r}: {told}")
         full = f"{self._root.rstrip('/')}/{path}"
         if self.is_local and not Path(full).resolve().is_relative_to(Path(self._root).resolve()):
             raise StoreError(f"store path {path!r}: a link leads out of the store {masked(self.url)}")

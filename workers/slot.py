@@ -185,6 +185,7 @@ def _setup(settings: Settings, queue: str) -> wire.Setup:
         store=settings.store_url,
         data=str(settings.data),
         cache=str(settings.cache),
+        files=settings.readable,
         tasks=settings.tasks,
         device=trainer_device(queue, settings.device),
         threads=settings.threads,

@@ -172,5 +172,8 @@ def _how(code: int) -> str:
     return f"signal {-code}" + (f", {known[-code]}" if -code in known else "")
 
 
-# A trainer needs no way to the database or the broker, so it gets none.
-_SECRET = {"GRIDYARD_DB", "GRIDYARD_BROKER"}
+# A trainer needs no way to the database or the broker, so it gets none; the store it needs, with its credentials.
+_SECRET = {
+    *("GRIDYARD_DB", "GRIDYARD_BROKER", "DATABASE_URL", "REDIS_URL"),
+    *("PGPASSWORD", "PGPASSFILE", "PGSERVICEFILE", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "REDISCLI_AUTH"),
+}

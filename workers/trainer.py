@@ -78,7 +78,7 @@ def main() -> None:
     setup = inbox.packs.get()
     assert isinstance(setup, wire.Setup)
     os.environ["GRIDYARD_DATA"], os.environ["GRIDYARD_CACHE"] = setup.data, setup.cache
-    os.environ["GRIDYARD_TASKS"] = setup.tasks
+    os.environ["GRIDYARD_FILES"], os.environ["GRIDYARD_TASKS"] = setup.files, setup.tasks
 
     from jobs import catalogue, engine  # imports torch: seconds
     from jobs.store import Store

@@ -23,6 +23,7 @@ class Setup:
     store: str  # URL
     data: str  # folder of the data sets
     cache: str  # folder of decoded copies of the data sets
+    files: str  # folders besides `data` that jobs may read, or "*"
     tasks: str  # the setting: modules of the user's own tasks
     device: str
     threads: int

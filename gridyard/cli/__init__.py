@@ -1,12 +1,14 @@
 """The command line. Each command imports what it needs when it runs, so that `gridyard --help` answers at once."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gridyard.cli import admin, control, data, read, use, work
 from jobs.errors import DatabaseError, GridyardError, InputError
+from jobs.plain import printable
+from jobs.urls import masked
 
 app = typer.Typer(
     name="gridyard",
@@ -39,6 +41,7 @@ def options(
 
 def main() -> None:
     """Run the command line: exit 2 for wrong input, 1 for work that failed, 130 for Ctrl-C."""
+    sys.excepthook = _confess
     try:
         app()
     except InputError as error:
@@ -47,9 +50,17 @@ def main() -> None:
         sys.exit(_complain(error, code=1))
 
 
+def _confess(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """A bug of ours: the whole traceback, but no password and no code that moves a terminal's cursor."""
+    import traceback
+
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(printable(masked(text)), file=sys.stderr, end="")
+
+
 def _complain(error: GridyardError, code: int) -> int:
     message = str(error)
     if isinstance(error, DatabaseError):
         message = " ".join(message.split())  # drivers spread over several lines what fits on one
-    print(f"gridyard: {message}", file=sys.stderr)
+    print(f"gridyard: {printable(masked(message))}", file=sys.stderr)
     return code

@@ -1,13 +1,14 @@
 """What several commands share: their options, the yard, and JSON on stdout."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from jobs.plain import dumped, printable
 
 if TYPE_CHECKING:
     from gridyard.client import Yard
@@ -70,7 +71,7 @@ def job_of(text: str, db: str | None) -> "Job":
 
 def print_json(value: Any) -> None:
     """Dataclasses as objects, times as ISO 8601 in UTC, numbers that are not finite as null."""
-    typer.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+    typer.echo(dumped(plain(value), allow_nan=False))
 
 
 def plain(value: Any) -> Any:
@@ -91,7 +92,7 @@ def print_submitted(sweep: "Sweep", as_json: bool) -> None:
         print_json({"sweep": sweep.id, "jobs": found.total, "new": sweep.new})
     else:
         again = "" if sweep.new else ", submitted before"
-        typer.echo(f"sweep {sweep.id}: {counted(found.total, 'job')} of {found.task}{again}")
+        typer.echo(printable(f"sweep {sweep.id}: {counted(found.total, 'job')} of {found.task}{again}"))
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from jobs.errors import DataMissing, JobsFailed
+from jobs.plain import printable
 
 if TYPE_CHECKING:
     from db.status import SweepStatus
@@ -72,7 +73,8 @@ def print_end(sweep: "Sweep") -> None:
         _print(f"\n{tables.leaderboard(ranked)}")
     failed = sweep.failed(FAILED)
     for job in failed:
-        typer.echo(f"job {job.job} failed: {job.reason}: {(job.error.splitlines() or [''])[0]}", err=True)
+        error = (job.error.splitlines() or [""])[0]
+        typer.echo(printable(f"job {job.job} failed: {job.reason}: {error}"), err=True)
     if more := status.jobs["failed"] - len(failed):
         typer.echo(f"… and {more} more", err=True)
     shown = failed[0].job if failed else status.best_job or "JOB"

@@ -1,7 +1,6 @@
 """What predict, export and repeat print, and how predict reads what was typed."""
 
 import csv
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from gridyard import bars, writing
 from gridyard.cli.common import counted, plain
 from gridyard.tables import number, table
 from jobs.errors import InputError
+from jobs.plain import dumped, printable
 from jobs.spec import Json
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def show(job: "Job", wanted: Wanted, form: str) -> int:
 
 
 def complain(line: str) -> None:
-    typer.echo(line, err=True)
+    typer.echo(printable(line), err=True)
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def _as_json(classes: Sequence[str]) -> Iterator[Write]:
 
     def write(one: Json) -> None:
         nonlocal separator
-        typer.echo(separator + json.dumps(plain(one), ensure_ascii=False), nl=False)
+        typer.echo(separator + dumped(plain(one)), nl=False)
         separator = ",\n"
 
     try:
@@ -186,7 +186,8 @@ def _as_text(classes: Sequence[str]) -> Iterator[Write]:
     def write(one: Json) -> None:
         nonlocal several
         if "text" in one:
-            typer.echo(f"{'-' * 20}\n{one['text']}" if several else one["text"])
+            written = printable(one["text"])
+            typer.echo(f"{'-' * 20}\n{written}" if several else written)
             several = True
         elif "class" in one:
             (_, best), *others = one["probabilities"].items()
@@ -194,7 +195,7 @@ def _as_text(classes: Sequence[str]) -> Iterator[Write]:
             line = (
                 f"{_named(one['input'])}  {one['class']:<{width}}  {_percent(best):>7}  {f'({rest})' if rest else ''}"
             )
-            typer.echo(line.rstrip())
+            typer.echo(printable(line.rstrip()))
         elif "value" in one:
             typer.echo(f"{_named(one['input'])}  {_value(one['value'])}")
 

@@ -8,6 +8,7 @@ import typer
 
 from gridyard.cli.common import Db, Json, OneJob, SweepId, existing, job_of, plain, print_json
 from jobs.errors import InputError
+from jobs.plain import printable
 
 app = typer.Typer()
 ROWS = 10  # of a leaderboard that people read
@@ -110,7 +111,7 @@ def show(
     found = job_of(job, db)
     written = found.write(report=report, plot=plot) if report or plot else None
     for reason in written.missing if written else ():
-        typer.echo(reason, err=True)
+        typer.echo(printable(reason), err=True)
     if as_json:
         print_json(found.details())
     else:

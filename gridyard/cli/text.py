@@ -13,6 +13,7 @@ from gridyard.report import facts, texts
 from gridyard.sizes import readable
 from gridyard.tables import WIDTH, number, parameter, table
 from jobs.errors import InputError
+from jobs.plain import printable
 from jobs.states import JobState
 from jobs.urls import masked
 
@@ -136,7 +137,7 @@ def job(details: JobDetails) -> str:
         blocks.append("artifacts\n" + _pairs(files))
     if details.error:
         blocks.append(f"error ({details.reason})\n{details.error}")
-    return "\n\n".join(blocks)
+    return printable("\n\n".join(blocks))
 
 
 def _place(place: str, job: int) -> str:
@@ -229,7 +230,7 @@ def task(described: dict[str, Any]) -> str:
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in pairs)
+    width = max((len(name) for name, _ in pairs), default=0)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs)
 
 

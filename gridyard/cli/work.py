@@ -98,6 +98,9 @@ def worker(
 
     What is held then is given back: another worker goes on from its last checkpoint.
     """
+    import logging
+    import os
+
     from jobs import settings
     from scheduler.validate import check_key
     from workers import main
@@ -107,7 +110,8 @@ def worker(
     given = {"db": db, "broker": broker}
     loaded = settings.load(**{name: value for name, value in given.items() if value is not None})
     code = main.start(loaded, slots=slots, queue=queue, first=first, until_stdin_closes=until_stdin_closes)
-    raise typer.Exit(code)
+    logging.shutdown()
+    os._exit(code)  # all is recorded; the interpreter's own end may take longer than is left of the grace time
 
 
 @app.command()
@@ -132,5 +136,9 @@ def scheduler(db: Db = None, broker: Broker = None) -> None:
 def _log() -> None:
     import logging
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from jobs.plain import Formatter
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("alembic").setLevel(logging.WARNING)  # tells of each look at the schema's version

@@ -9,6 +9,7 @@ from db.results import JobDetails
 from gridyard.report import facts, texts
 from gridyard.tables import number, parameter, table
 from jobs.errors import InputError
+from jobs.plain import printable
 from jobs.spec import Json
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def as_text(found: Comparison, columns: int) -> str:
                 lines += texts.folded(f"  {label}" + (f" ({told})" if told else ""), columns)
                 lines += [f"    {line}" for line in texts.folded(one.text, columns - 4)]
         blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+    return printable("\n\n".join(blocks))
 
 
 def _narrow(value: str) -> str:

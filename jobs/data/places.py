@@ -11,7 +11,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from jobs import settings
-from jobs.errors import SettingsError
+from jobs.errors import InputError, SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,31 @@ LONGEST_KEY = 120  # file systems allow 255 bytes for a name
 def folder() -> Path:
     """Where data sets lie: the setting `data`; a trainer has it from its worker, through the environment."""
     return Path(os.environ.get(f"{settings.PREFIX}DATA") or settings.load().data)
+
+
+def contained(stored: str) -> Path:
+    """The path of a file or folder that a job names: in the data folder, or where the setting `files` allows.
+
+    A link in these folders was put there by whoever keeps the machine, and may lead elsewhere.
+
+    Raises:
+        InputError: it leads out of them.
+    """
+    if "\0" in stored:
+        raise InputError(f"{stored[:200]!r} is no path of a file")
+    root = folder().absolute()
+    path = Path(os.path.normpath(root / stored))  # an absolute one stays as it is
+    allowed = os.environ.get(f"{settings.PREFIX}FILES") or settings.load().readable
+    if Path(stored).is_absolute() and allowed == "*":
+        return path
+    others = [] if allowed == "*" else allowed.split(os.pathsep)
+    roots = list(dict.fromkeys([root, *(Path(one).absolute() for one in others if one)]))
+    if not any(path.is_relative_to(os.path.normpath(one)) for one in roots):
+        raise InputError(
+            f"{stored[:200]!r} lies in none of the folders that jobs may read: {', '.join(map(str, roots))}. "
+            f"Put it there, or name its folder in {settings.PREFIX}FILES of the workers"
+        )
+    return path
 
 
 def cache_folder() -> Path:

@@ -49,7 +49,7 @@ def folder(param: str, stored: str) -> Path:
     Raises:
         InputError: it is not here and cannot be fetched; the message says which files to put where.
     """
-    place = data.folder().absolute() / stored  # an absolute one stays as it is
+    place = data.contained(stored)
     if place.is_dir():
         return place
     if stored in OURS:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from db import leaderboard, queue, results, status
+from db import extension, leaderboard, queue, results, status
 from db.clock import now
 from db.models import Job, Sweep
 from db.session import Database
@@ -219,6 +219,15 @@ class TestInterrupted:
         assert stand(database, sweep).finished
         with database.writing() as session:
             assert queue.resume_sweep(session, sweep) == 16
+
+    def test_who_thinks_that_it_is_whole_while_another_has_begun_does_not_end_that(self, database: Database) -> None:
+        sweep = submitted(database)
+        self.killed(database, sweep, {"seeds": 4}, at=2)
+        with database.writing() as session:
+            assert extension.prolong_some(session, sweep, extension.START, 10) == (extension.START, 0)
+        assert stand(database, sweep).extending
+        carry_on(database, sweep)
+        assert stand(database, sweep).jobs["ready"] == 16
 
     def test_two_who_do_the_same_by_turns_do_it_once(self, database: Database) -> None:
         sweep = submitted(database)

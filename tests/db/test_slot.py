@@ -291,13 +291,14 @@ class TestEnds:
 
     def test_a_worker_that_stops_gives_its_jobs_back_as_preempted_and_none_has_failed(
         self,
-        stage: Stage,
         database: Database,
+        monkeypatch: pytest.MonkeyPatch,
         add_sweep: Callable[..., int],
         result: Callable[..., TrainResult],
         row: Row,
     ) -> None:
         """One of them was told to stop before for another reason, one has just ended."""
+        stage = Stage(database, monkeypatch, grace_seconds=60.0)
         sweep = add_sweep(cells=3)
         stage.sizes.note((sweep, 0), 3)
 
@@ -323,7 +324,7 @@ class TestEnds:
 
         def deaf(puppet: Puppet) -> list[wire.Message]:
             stage.holdings.drain()
-            stage.holdings.drained_at = time.monotonic() - 0.8 * 3600.0
+            stage.holdings.drained_at = time.monotonic() - stage.settings.trainer_grace_seconds
             return []
 
         (trainer,) = stage.work(deaf)

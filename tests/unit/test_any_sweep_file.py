@@ -47,7 +47,7 @@ SWEEPS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)  # how long it takes depends on who else computes
+@settings(deadline=None, max_examples=600)  # how long it takes depends on who else computes
 @given(VALUES | SWEEPS)
 def test_whatever_is_submitted_is_a_sweep_or_an_input_error(data: Any) -> None:
     try:
@@ -58,14 +58,14 @@ def test_whatever_is_submitted_is_a_sweep_or_an_input_error(data: Any) -> None:
         assert spec.task == data["task"]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(st.one_of(st.text(max_size=60), st.text(alphabet=string.punctuation + " \n\tab1", max_size=40)))
 def test_whatever_text_a_file_holds_is_an_input_error(folder: Path, text: str) -> None:
     for ending in ("yaml", "json", "toml"):
         refuses(folder / f"sweep.{ending}", text.encode("utf-8", "surrogatepass"))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=40))
 def test_whatever_bytes_a_file_holds_are_an_input_error(folder: Path, content: bytes) -> None:
     refuses(folder / "sweep.yaml", content)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.urls import masked
+from jobs.urls import conceal, given, masked
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,20 @@ def test_what_holds_no_secret_is_shown_as_it_is(url: str) -> None:
 def test_every_url_of_a_text_is_masked() -> None:
     text = "tried redis://:pw@one/0\nand redis://:pw@two/0, mail ana@example.org"
     assert masked(text) == "tried redis://:***@one/0\nand redis://:***@two/0, mail ana@example.org"
+
+
+def test_what_a_driver_quotes_of_a_url_alone_is_hidden() -> None:
+    conceal("redis://yard:k33p%40me@queue/0?ssl_password=0ther-one")
+    told = masked("'k33p@me' is no port, nor is k33p%40me; 0ther-one")
+    assert told == "'***' is no port, nor is ***; ***"
+
+
+def test_a_password_that_is_a_name_is_hidden_in_urls_only() -> None:
+    conceal("postgresql://gridyard:gridyard@db/yard")
+    assert masked("gridyard: no file gridyard.db") == "gridyard: no file gridyard.db"
+    assert masked("postgresql://gridyard:gridyard@db/yard") == "postgresql://gridyard:***@db/yard"
+
+
+@pytest.mark.parametrize("text", ["redis:/:k33p@queue", "k33p@queue", "x:k33p me@ana@queue"])
+def test_what_was_given_as_a_url_and_is_none_is_shown_from_its_last_at(text: str) -> None:
+    assert given(text) == "***@queue"

@@ -1,0 +1,68 @@
+"""Files that a job names lie in the data folder, or where whoever keeps the worker allows."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobs import data, settings
+from jobs.errors import InputError
+from jobs.language import places
+from jobs.sources import opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with a table, and tables beside it."""
+    for name in ("data", "shared", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "table.csv").write_text("a,b\n1,2\n")
+    monkeypatch.setenv("GRIDYARD_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("GRIDYARD_FILES", str(tmp_path / "shared"))
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
+    return tmp_path
+
+
+def test_what_lies_in_the_data_folder_or_an_allowed_one_is_opened(folder: Path) -> None:
+    assert opened("table.csv") == folder / "data/table.csv"
+    assert opened(str(folder / "shared/table.csv")) == folder / "shared/table.csv"
+    assert opened("linked/table.csv").read_text(), "whoever keeps the machine has put the link there"
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "../elsewhere/table.csv",
+        "{}/elsewhere/table.csv",
+        "{}/shared/../elsewhere/table.csv",
+        "/etc/passwd",
+        "a/../../x",
+    ],
+)
+def test_what_leads_out_is_refused(stored: str, folder: Path) -> None:
+    with pytest.raises(InputError, match="in none of the folders that jobs may read"):
+        opened(stored.format(folder))
+    with pytest.raises(InputError, match="in none of the folders that jobs may read"):
+        places.folder("model", stored.format(folder))
+
+
+@pytest.mark.parametrize("stored", ["a\0b", "x" * 5000, "\udcff"])
+def test_a_name_that_is_no_path_is_one_message(stored: str, folder: Path) -> None:
+    with pytest.raises(InputError):
+        opened(stored)
+
+
+def test_all_is_allowed_where_the_database_is_a_file_and_nothing_else_where_it_is_a_server(folder: Path) -> None:
+    os.environ.pop("GRIDYARD_FILES")
+    assert settings.load(db="sqlite:///yard.db").readable == "*"
+    assert settings.load(db="postgresql://db/yard").readable == str(data.folder())
+    assert settings.load(db="postgresql://db/yard", files="/mnt/a").readable == "/mnt/a"
+
+
+def test_even_where_all_is_allowed_a_relative_path_stays_in_the_data_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRIDYARD_FILES", "*")
+    assert opened(str(folder / "elsewhere/table.csv"))
+    with pytest.raises(InputError, match="jobs may read"):
+        opened("../elsewhere/table.csv")
