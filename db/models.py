@@ -251,10 +251,40 @@ class Model(Base):
     sha256: Mapped[str] = mapped_column(Text)
     size: Mapped[int] = mapped_column(BigInteger)  # bytes
     content: Mapped[bytes | None] = mapped_column(LargeBinary)  # the safetensors file
-    path: Mapped[str | None] = mapped_column(Text)  # in the store
+    path: Mapped[str | None] = mapped_column(Text)  # in the store; of a freed one, where it would lie
+    freed_at: Mapped[datetime | None] = mapped_column(Moment)  # since then the model is gone, and its numbers are left
     samples: Mapped[list[Any] | None] = mapped_column(Document)  # texts that a language model wrote, with their prompts
 
     __table_args__ = (CheckConstraint("(content IS NULL) <> (path IS NULL)", name="place"),)
+
+
+class Kept(Base):
+    """What a job that succeeded has in the store and in its row: a model that is kept, or files that are to go.
+
+    It is written with the result, so that whoever dies meanwhile, what is to be removed is known. `db.retention`
+    """
+
+    __tablename__ = "kept"
+
+    job_id: Mapped[int] = mapped_column(
+        Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    sweep_id: Mapped[int] = mapped_column(BigInteger)
+    attempt: Mapped[int] = mapped_column(Integer)  # that succeeded; later ones, which may run, are none of its business
+    size: Mapped[int] = mapped_column(BigInteger)  # bytes of the model
+    rank_key: Mapped[float | None] = mapped_column()  # the job's; NULL: the model is freed, its files are to go
+    finished_at: Mapped[datetime] = mapped_column(Moment)  # the job's
+    due: Mapped[bool] = mapped_column()  # files of it are to go
+
+    __table_args__ = (
+        Index(
+            "ix_kept_rank",
+            *("sweep_id", "rank_key", "finished_at", "job_id"),
+            postgresql_where=text("rank_key IS NOT NULL"),
+            sqlite_where=text("rank_key IS NOT NULL"),
+        ),
+        Index("ix_kept_due", "sweep_id", "job_id", postgresql_where=text("due"), sqlite_where=text("due")),
+    )
 
 
 class Worker(Base):
@@ -270,3 +300,13 @@ class Worker(Base):
     heartbeat_at: Mapped[datetime] = mapped_column(Moment)
     stopped_at: Mapped[datetime | None] = mapped_column(Moment)
     info: Mapped[dict[str, Any] | None] = mapped_column(Document)  # host, pid, versions, devices
+
+
+class Scheduler(Base):
+    """A scheduler that is, or was, there."""
+
+    __tablename__ = "schedulers"
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)  # host:pid:nonce
+    started_at: Mapped[datetime] = mapped_column(Moment)
+    heartbeat_at: Mapped[datetime] = mapped_column(Moment)  # of its last round

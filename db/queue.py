@@ -34,7 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from db import history, story
+from db import history, retention, story
 from db.claims import claim, count_ready, has_ready, next_sweep
 from db.clock import now
 from db.models import Attempt, Job, Model, Sweep, literal
@@ -302,6 +302,7 @@ def _keep_models(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -
     ]
     if kept:
         session.connection().execute(insert(MODELS), kept)
+        retention.note(session, [claim for claim, result in ended if result.best is not None])
 
 
 def let_go(

@@ -21,6 +21,8 @@ COPIED = (
     *("worker", "due_at", "finished_at", "reason", "error"),
 )
 
+FREED = "freed"  # the place of a model that is there no more
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptDetails:
@@ -43,7 +45,7 @@ class Artifact:
     name: str  # "best": the model at the best epoch
     sha256: str
     size: int  # bytes
-    place: str  # "database", or its path in the store
+    place: str  # "database", its path in the store, or "freed": it is there no more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,7 @@ def _details(session: Session, sweep: Sweep, jobs: Sequence[Job]) -> list[JobDet
     query = select(Attempt).where(Attempt.job_id.in_(ids)).order_by(Attempt.job_id, Attempt.attempt)
     for attempt in session.scalars(query):
         attempts[attempt.job_id].append(attempt)
-    columns = (Model.job_id, Model.sha256, Model.size, Model.path, Model.samples)
+    columns = (Model.job_id, Model.sha256, Model.size, Model.path, Model.freed_at, Model.samples)
     models = {row.job_id: row for row in session.execute(select(*columns).where(Model.job_id.in_(ids)))}
     return [
         JobDetails(
@@ -136,12 +138,18 @@ def best_model(session: Session, job: int) -> BestModel:
     """The job's best model: its content, or its path in the store.
 
     Raises:
-        NotFound: there is no such job, or it has no model.
+        NotFound: there is no such job, it has no model, or its model was freed.
     """
     row = session.get(Model, job)
     if row is None:
         found, _ = _found(session, job)
         raise NotFound(f"job {job} has no model: it is {found.state}; only a job that succeeded has one")
+    if row.freed_at is not None:
+        raise NotFound(
+            f"the model of job {job} was freed on {row.freed_at:%Y-%m-%d at %H:%M} UTC, as that of a job ranked below "
+            f"those that its sweep keeps (`keep` in the sweep file); its numbers are all there, and `gridyard repeat "
+            f"{job}` trains it again and compares them"
+        )
     return BestModel(sha256=row.sha256, size=row.size, content=row.content, path=row.path)
 
 
@@ -186,4 +194,5 @@ def _environment(attempts: Sequence[Attempt]) -> Json:
 def _artifacts(model: Row[Any] | None) -> list[Artifact]:
     if model is None:
         return []
-    return [Artifact(name="best", sha256=model.sha256, size=model.size, place=model.path or "database")]
+    place = FREED if model.freed_at is not None else model.path or "database"
+    return [Artifact(name="best", sha256=model.sha256, size=model.size, place=place)]

@@ -223,6 +223,15 @@ def missing_file(url: str) -> str | None:
     return None if Path(parsed.database).exists() else parsed.database
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite database; None of any other."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:  # for `Database` to tell
+        return None
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
 def _sqlite_engine(url: Any) -> Engine:
     if not url.database or url.database == ":memory:":
         raise InputError("GRIDYARD_DB: an SQLite database in memory cannot be shared with workers; name a file")

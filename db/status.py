@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select, text
 from sqlalchemy.orm import Session
 
 from db import counts, documents
@@ -61,6 +62,14 @@ class FailedJob:
     params: dict[str, Any] = field(default_factory=dict)  # the cell's own values
     reason: str  # FailureReason
     error: str
+
+
+def database_bytes(session: Session) -> int:
+    """What the database takes on its disk; an SQLite file with what is not yet in it."""
+    if session.get_bind().dialect.name == "postgresql":
+        return int(session.scalar(text("SELECT pg_database_size(current_database())")) or 0)
+    file = Path(session.scalars(text("SELECT file FROM pragma_database_list WHERE name = 'main'")).one())
+    return sum(path.stat().st_size for path in (file, file.with_name(f"{file.name}-wal")) if path.exists())
 
 
 def sweep_status(session: Session, sweep: int) -> SweepStatus:

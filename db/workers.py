@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from db import documents
@@ -70,6 +70,12 @@ def count_slots(session: Session, queue: str, alive_seconds: float = ALIVE_SECON
     """Slots of a queue's living workers."""
     living = (Worker.queue == queue, Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
     return session.scalar(select(func.sum(Worker.slots)).where(*living)) or 0
+
+
+def any_on(session: Session, host: str, alive_seconds: float = ALIVE_SECONDS) -> bool:
+    """Whether a worker of this machine gave a sign of life lately."""
+    living = (Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
+    return bool(session.scalar(select(exists().where(*living, Worker.info["host"].as_string() == host))))
 
 
 def forget_old(session: Session) -> int:

@@ -23,6 +23,8 @@ from scheduler.plain import MAX_INT, plain
 if TYPE_CHECKING:
     import pandas
 
+    from gridyard.cleaning import Cleaned
+
 
 def connect(db: str | None = None, broker: str | None = None, store: str | None = None) -> "Yard":
     """The yard at these URLs; each defaults to its setting, else to the embedded one.
@@ -111,6 +113,16 @@ class Yard:
         """The slots of living workers that take no more jobs, such as those of a GPU that is gone."""
         with self.database.reading() as session:
             return workers.out_of_service(session)
+
+    def clean(self, *, yes: bool = False) -> "Cleaned":
+        """What could be freed, by kind: checkpoints, models, orphans, cache, spool; with `yes`, free it.
+
+        Raises:
+            StoreError: the store cannot be listed, or a file cannot be removed.
+        """
+        from gridyard import cleaning
+
+        return cleaning.clean(self, yes=yes)
 
     def job(self, job: int) -> Job:
         """The job of this id.

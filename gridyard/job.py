@@ -10,7 +10,7 @@ from db import results
 from db.results import JobDetails
 from gridyard.writing import check
 from jobs.errors import StoreError
-from jobs.spec import JobSpec, Json
+from jobs.spec import BestModel, JobSpec, Json
 
 if TYPE_CHECKING:
     import pandas
@@ -49,7 +49,7 @@ class Job:
         Preprocessing is inside. Rows are a NumPy array or a tensor of any float type.
 
         Raises:
-            NotFound: the job has not succeeded.
+            NotFound: the job has not succeeded, or its model was freed.
             StoreError: the file is away, or is not the one that was recorded.
         """
         content = self.content()  # without a model, nobody waits for torch
@@ -68,7 +68,7 @@ class Job:
 
         Raises:
             InputError: the input does not fit the model; a picture that cannot be read only has an `error`.
-            NotFound: the job has not succeeded.
+            NotFound: the job has not succeeded, or its model was freed.
         """
         check(writing)
         model = self.on_device()
@@ -124,17 +124,24 @@ class Job:
         """The safetensors file of its best model.
 
         Raises:
-            NotFound: the job has not succeeded.
+            NotFound: the job has not succeeded, or its model was freed.
             StoreError: the file is away, or is not the one that was recorded.
         """
-        with self.yard.database.reading() as session:
-            best = results.best_model(session, self.id)
+        best = self._best()
         content = best.content
         if content is None:
             from jobs.store import Store
 
             assert best.path is not None  # the database holds one or the other
-            content = Store(self.yard.settings.store_url).read(best.path)
+            try:
+                content = Store(self.yard.settings.store_url).read(best.path)
+            except StoreError:
+                self._best()  # says so if it was freed since
+                raise
         if hashlib.sha256(content).hexdigest() != best.sha256:
             raise StoreError(f"the best model of job {self.id} is not the file that was recorded; train it again")
         return content
+
+    def _best(self) -> BestModel:
+        with self.yard.database.reading() as session:
+            return results.best_model(session, self.id)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from db.results import JobDetails
 from gridyard import bars
-from jobs.errors import InputError, JobsFailed, StoreError
+from jobs.errors import InputError, JobsFailed, NotFound, StoreError
 from jobs.spec import Answer, Assignment, EpochReport, Failure, JobSpec, Json, TrainResult
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _weights_off(details: JobDetails, result: TrainResult, content: Callable[[], bytes]) -> float | None:
-    """The largest difference of a weight; None where the recorded file is away, or holds other shapes."""
+    """The largest difference of a weight; None where the recorded file is away or was freed, or holds other shapes."""
     from jobs import tensorfile
 
     assert result.best is not None  # a job that has succeeded has a model
@@ -234,7 +234,7 @@ def _weights_off(details: JobDetails, result: TrainResult, content: Callable[[],
         return 0.0
     try:
         before, _ = tensorfile.unpack(content(), "the recorded model")
-    except StoreError:
+    except (StoreError, NotFound):
         return None
     now, _ = tensorfile.unpack(result.best.content, "the repeated model")
     if {name: one.shape for name, one in before.items()} != {name: one.shape for name, one in now.items()}:

@@ -18,6 +18,7 @@ from jobs.states import FailureReason
 if TYPE_CHECKING:
     import pandas
 
+    from gridyard.cleaning import Cleaned
     from gridyard.client import Yard
     from scheduler.extend import Extended
 
@@ -191,6 +192,20 @@ class Sweep:
         from gridyard import removal
 
         removal.delete(self, None if archive is None else Path(archive))
+
+    def clean(self, *, best: int | None = None, yes: bool = False) -> "Cleaned":
+        """What could be freed of it: checkpoints of jobs that have ended, models that it does not keep.
+
+        Args:
+            best: keep the models of so many jobs, whatever its file says.
+            yes: free it.
+
+        Raises:
+            StoreError: the store cannot be listed, or a file cannot be removed.
+        """
+        from gridyard import cleaning
+
+        return cleaning.clean(self.yard, self.id, best=best, yes=yes)
 
     def _change(self, change: Callable[..., int]) -> int:
         found = self.status()  # says so when it is not there

@@ -16,7 +16,7 @@ WIDEST = 10_000  # columns of text; no table is cut below that
 LEFT = {  # headers of columns of words; numbers stand to the right
     *("", "name", "task", "state", "description", "objective", "type", "default", "allowed"),
     *("source", "worker", "outcome", "started", "ended", "metric"),
-    *("what", "where", "licence"),
+    *("what", "where", "licence", "kind"),
 }
 
 # Columns of sentences, and how narrow they may become on a terminal.

@@ -73,6 +73,13 @@ class Settings(BaseSettings):
     health_file: str = Field("", description="file that a worker touches with each heartbeat; empty: none")
     log: str = Field("text", description="lines of the services: text, or json")
 
+    keep_best: int = Field(
+        100,
+        ge=0,
+        description="so many best models of a sweep are kept, unless its file says `keep`",
+    )
+    keep_last: bool = Field(False, description="likewise, last checkpoints of succeeded jobs are kept")
+
     @field_validator("broker")
     @classmethod
     def _is_a_broker(cls, url: str) -> str:

@@ -34,6 +34,14 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Keep:
+    """What a sweep keeps of jobs that have succeeded. Their numbers are kept in any case."""
+
+    best: int | None = None  # models of so many jobs, those ranked first; None: of all
+    last: bool = False  # the last checkpoints too
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """One job as a trainer needs it: complete, so that the trainer asks nobody."""
 
@@ -134,6 +142,7 @@ class SweepSpec:
     time_limit: float | None = None  # seconds one attempt may take
     pack: int = 0  # the most jobs trained together; 0: as many as pay, 1: each alone
     max_running: int | None = None  # jobs that run at once; None: no limit
+    keep: Keep = field(default_factory=Keep)
 
 
 class Answer(StrEnum):

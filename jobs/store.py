@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from uuid import uuid4
 
 import fsspec
@@ -24,6 +24,24 @@ from jobs.urls import masked
 PUTS_WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "memory"})
 LONGEST = 512  # characters of a path
 
+_NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_OURS = re.compile(r"[1-9][0-9]{0,18}/[1-9][0-9]{0,18}/[^/]+", re.ASCII)
+
+
+class StoredFile(NamedTuple):
+    """A file of the store."""
+
+    path: str  # "{job}/{attempt}/{name}"
+    size: int  # bytes
+
+    @property
+    def job(self) -> int:
+        return int(self.path.split("/")[0])
+
+    @property
+    def attempt(self) -> int:
+        return int(self.path.split("/")[1])
+
 
 class Store:
     """The files under one URL. Any method may raise StoreError: a wrong path, a missing file, a failing backend."""
@@ -33,6 +51,11 @@ class Store:
         with self._errors("open", ""):
             self._files, self._root = fsspec.core.url_to_fs(url)
         self.is_local = "file" in self._files.protocol
+
+    @property
+    def folder(self) -> Path:
+        """Where a local store lies."""
+        return Path(self._root)
 
     def read(self, path: str) -> bytes:
         full = self._full(path)
@@ -99,6 +122,63 @@ class Store:
                 with self._errors("remove", str(job)):
                     self._remove_folder(f"{self._root.rstrip('/')}/{job}")
 
+    def remove_attempts(self, job: int, attempt: int, keep: str | None = None) -> None:
+        """Remove the files of a job's attempts up to this one, but for one that is kept; of later attempts, none.
+
+        Of another backend than a folder, those that were there when it was first asked.
+        """
+        if not self.is_local and job not in self._job_folders:
+            return
+        for file in self.files(job):
+            if file.attempt <= attempt and file.path != keep:
+                self.remove(file.path)
+        self.prune(job)
+
+    def prune(self, job: int) -> None:
+        """Remove the folders of a job that are empty; object stores have none."""
+        if not self.is_local:
+            return
+        folder = Path(self._root) / str(job)
+        for path in [*folder.glob("[0-9]*"), folder]:
+            with contextlib.suppress(OSError):  # not empty, or gone
+                path.rmdir()
+
+    def files(self, job: int | None = None) -> Iterator[StoredFile]:
+        """The files of a job, or of all jobs; what is called otherwise than `{job}/{attempt}/{name}` is not ours."""
+        with self._errors("list", "" if job is None else str(job)):
+            yield from self._walk(job) if self.is_local else self._find(job)
+
+    def _walk(self, job: int | None) -> Iterator[StoredFile]:
+        for folder in _numbered(Path(self._root)) if job is None else [Path(self._root) / str(job)]:
+            for tried in _numbered(folder):
+                for entry in _entries(tried):
+                    if not entry.is_dir(follow_symlinks=False):
+                        with contextlib.suppress(FileNotFoundError):
+                            size = entry.stat(follow_symlinks=False).st_size
+                            yield StoredFile(f"{folder.name}/{tried.name}/{entry.name}", size)
+
+    def _find(self, job: int | None) -> Iterator[StoredFile]:
+        self._files.invalidate_cache()
+        root = self._root.rstrip("/")
+        try:
+            found = self._files.find(root if job is None else f"{root}/{job}", detail=True)
+        except FileNotFoundError:
+            return
+        for path, facts in found.items():
+            relative = path[len(root) + 1 :]
+            if path.startswith(f"{root}/") and _OURS.fullmatch(relative):
+                yield StoredFile(relative, int(facts.get("size") or 0))
+
+    def free_bytes(self) -> int | None:
+        """Room that is left; None where that cannot be known."""
+        if not self.is_local:
+            return None
+        folder = Path(self._root)
+        while not folder.exists():
+            folder = folder.parent
+        with self._errors("look at", ""):
+            return shutil.disk_usage(folder).free
+
     @cached_property
     def _job_folders(self) -> set[int]:
         """Jobs that have files. One list, for a look per job would be a request to the backend each."""
@@ -142,6 +222,22 @@ class Store:
 def best_path(job: int, attempt: int) -> str:
     """Where an attempt keeps its best model."""
     return f"{job}/{attempt}/best.safetensors"
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    """What lies in a folder; nothing in one that is gone."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _numbered(folder: Path) -> Iterator[Path]:
+    """The folders in it that are called by a number; a link is not ours."""
+    for entry in _entries(folder):
+        if _NUMBER.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+            yield Path(entry.path)
 
 
 def replace(path: Path, content: bytes) -> None:

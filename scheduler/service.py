@@ -8,7 +8,8 @@ import logging
 import threading
 import time
 
-from db import clock, counts, extension, queue, removal, workers
+from db import clock, counts, extension, queue, removal, schedulers, workers
+from db.retention import Retention
 from db.ringer import Ringer
 from db.session import Database
 from jobs.errors import DatabaseAway, DatabaseError, NotFound, StoreError
@@ -23,6 +24,8 @@ from workers.pace import rest
 REMOVING_SECONDS = 1.0  # of a round
 PATIENCE_SECONDS = 30.0  # without an answer of the database; no statement of a round takes nearly so long
 QUIET_SECONDS = 30.0  # at most, without a bell after one that was not rung
+KEEPING_SECONDS = 0.5  # of a round
+STORE_SECONDS = 30.0  # after a store that failed, before it is asked again
 logger = logging.getLogger(__name__)
 
 
@@ -36,6 +39,8 @@ class Service:
         self._ring_at = 0.0  # not before, by the monotonic clock
         self._round_at: float | None = None  # when the last round ended, by the wall clock, which goes on in a sleep
         self._deaf_until = 0.0  # by the wall clock, too
+        self._name = schedulers.name()
+        self._keep_at = 0.0  # not before, by the monotonic clock
 
     def run(self, stop: threading.Event) -> None:
         """Go round until `stop` is set. A database that is away is waited for."""
@@ -70,11 +75,13 @@ class Service:
                 closed = queue.close_finished(session)
                 workers.forget_old(session)
                 counts.gather(session)
+                schedulers.heartbeat(session, self._name)
         except DatabaseAway:
             self._deaf_until = time.time() + self._settings.lease_seconds
             raise
         removed = self._remove_abandoned()
         extended = self._extend_abandoned()
+        self._tidy()
         rung = self._ring() if self._settings.broker else 0
         self._round_at = time.time()
         if rescued or due or removed:
@@ -126,6 +133,19 @@ class Service:
             except (DatabaseError, NotFound) as error:  # of this sweep: the round goes on
                 logger.warning("sweep %d is not extended: %s", sweep, error)
         return gone_on
+
+    def _tidy(self) -> None:
+        """Remove what succeeded jobs need no more; for a while only, as the removal."""
+        deadline = time.monotonic() + KEEPING_SECONDS
+        if time.monotonic() < self._keep_at:
+            return
+        try:
+            retention = Retention(self._database, Store(self._settings.store_url))
+            while retention.step() and time.monotonic() < deadline:
+                pass
+        except StoreError as error:
+            logger.warning("files that are of no more use stay for now: %s", error)
+            self._keep_at = time.monotonic() + STORE_SECONDS
 
     def _ring(self) -> int:
         """One bell for each idle slot that would find a job, however many jobs there are."""

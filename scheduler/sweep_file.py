@@ -6,7 +6,7 @@ from typing import Any
 
 from jobs import settings
 from jobs.errors import InputError, Problem, SweepFileError
-from jobs.spec import SweepSpec
+from jobs.spec import Keep, SweepSpec
 from scheduler.formats import Document, NotReadable, parse_json, parse_toml, parse_yaml
 from scheduler.places import Path as DataPath
 from scheduler.places import Places, Problems, dotted, in_text
@@ -23,7 +23,7 @@ def read(path: Path, sets: Sequence[str] = ()) -> SweepSpec:
     Raises:
         InputError: there is no such file, it cannot be read, or its name does not tell its format.
         SweepFileError: it is wrong; the error has every problem with its place.
-        SettingsError: the limit of cells cannot be read.
+        SettingsError: the settings cannot be read.
     """
     source = str(path)
     try:
@@ -42,7 +42,7 @@ def parse(data: Mapping[str, Any], source: str = "sweep", *, max_cells: int | No
 
     Raises:
         SweepFileError: it is wrong; the error has every problem with its path.
-        SettingsError: the limit of cells cannot be read.
+        SettingsError: the settings cannot be read.
     """
     return _spec(Document(data, lambda path, at_key: None), source, (), None, max_cells)
 
@@ -62,9 +62,9 @@ def _spec(
     problems.places = Places(document.locate, [path for path, _ in replaced])
     for path, value in replaced:
         _replace(data, path, value, problems)
-    if max_cells is None:
-        max_cells = settings.load().max_cells
-    return validate(plain(data, problems), problems, default_name, max_cells)
+    ours = settings.load()
+    keep = Keep(best=ours.keep_best, last=ours.keep_last)
+    return validate(plain(data, problems), problems, default_name, max_cells or ours.max_cells, keep)
 
 
 def _parser(path: Path) -> Any:

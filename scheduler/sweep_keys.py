@@ -38,6 +38,13 @@ class ResourceKeys(_Keys):
     gpu: int = Field(0, ge=0, le=1)
 
 
+class KeepKeys(_Keys):
+    """What is kept of jobs that have succeeded."""
+
+    best: Any = None  # None: the setting `keep_best`
+    last: bool | None = None  # None: the setting `keep_last`
+
+
 class SweepKeys(_Keys):
     """A sweep file. What is `Any` depends on the task or on other keys; `scheduler.validate` looks at it."""
 
@@ -58,6 +65,7 @@ class SweepKeys(_Keys):
     time_limit: float | None = Field(None, gt=0)
     pack: Any = "auto"
     max_running: int | None = Field(None, ge=1, le=1_000_000)  # None: no limit
+    keep: KeepKeys | None = None  # None: the settings
 
 
 def is_name(text: str | None) -> bool:

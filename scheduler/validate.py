@@ -10,22 +10,28 @@ from pydantic import ValidationError
 from jobs import catalogue
 from jobs.catalogue import Prepared, Task, Unfit
 from jobs.errors import InputError
-from jobs.spec import EarlyStopping, Json, Objective, SweepSpec
+from jobs.spec import EarlyStopping, Json, Keep, Objective, SweepSpec
 from jobs.states import RETRIED
 from scheduler.grid import product_size
 from scheduler.params import Params
 from scheduler.places import Path, Problems
-from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, Reason, SweepKeys, is_name
+from scheduler.sweep_keys import EarlyStoppingKeys, KeepKeys, ObjectiveKeys, Reason, SweepKeys, is_name
 from scheduler.wording import explain, field_schema, given, listed, narrow, refusal, suggestion
 
 MAX_SEEDS = 10_000
 JOBS_PER_CELL = 10  # a sweep has at most so many jobs for each cell that it may have
+MAX_KEPT = 10_000_000  # models of a sweep: all that it can have
 MAX_PACK = 65_536  # jobs trained together
 MAX_SEED = 2**32 - 1  # what NumPy's and scikit-learn's generators take
 
 
-def validate(data: Json, problems: Problems, default_name: str | None, max_cells: int) -> SweepSpec:
+def validate(
+    data: Json, problems: Problems, default_name: str | None, max_cells: int, keep: Keep | None = None
+) -> SweepSpec:
     """The sweep that `data` describes, complete with all defaults. A user's own data are looked at.
+
+    Args:
+        keep: what is kept where `data` does not say; None: everything.
 
     Raises:
         SweepFileError: it is wrong; every problem is in the one error.
@@ -43,6 +49,7 @@ def validate(data: Json, problems: Problems, default_name: str | None, max_cells
     objective = _objective(keys.objective, task, problems)
     stopping = _early_stopping(keys.early_stopping, task, problems)
     pack = _pack(keys.pack, task, problems)
+    kept = _keep(keys.keep, keep or Keep(), problems)
     retry_on = _retry_on(keys.retry_on, problems)
     _refuse_epochs(keys, task, problems)
     number = len(cells) or product_size(grid)
@@ -67,6 +74,7 @@ def validate(data: Json, problems: Problems, default_name: str | None, max_cells
         time_limit=keys.time_limit,
         pack=pack,
         max_running=keys.max_running,
+        keep=kept,
     )
 
 
@@ -219,6 +227,21 @@ def _retry_on(reasons: list[Reason] | None, problems: Problems) -> list[str]:
             place = problems.places.of(("retry_on", first))
             problems.add(("retry_on", index), f'"{reason}" is given twice, first at {place}')
     return sorted(reasons)
+
+
+def _keep(keys: KeepKeys | None, default: Keep, problems: Problems) -> Keep:
+    if keys is None:
+        return default
+    best, last = keys.best, default.last if keys.last is None else keys.last
+    if best is None:
+        return Keep(best=default.best, last=last)
+    if isinstance(best, int) and not isinstance(best, bool) and 0 <= best <= MAX_KEPT:
+        return Keep(best=best, last=last)
+    if best != "all":
+        problems.add(
+            ("keep", "best"), f"was given {given(best)}; allowed is all or a whole number from 0 to {MAX_KEPT:,}"
+        )
+    return Keep(best=None, last=last)
 
 
 def _objective(keys: ObjectiveKeys | None, task: Task | None, problems: Problems) -> Objective | None:

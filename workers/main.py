@@ -4,6 +4,7 @@ import logging
 import os
 import platform
 import socket
+import time
 import uuid
 from typing import Any
 
@@ -140,4 +141,10 @@ def _leave(database: Database, worker: str) -> None:
 
 def _info(devices: list[str | None]) -> dict[str, Any]:
     gpus = sorted({device for device in devices if device})
-    return {"host": socket.gethostname(), "pid": os.getpid(), "python": platform.python_version(), "gpus": gpus}
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "python": platform.python_version(),
+        "gpus": gpus,
+        "clock": time.time(),
+    }

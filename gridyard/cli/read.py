@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gridyard.cli.common import Db, Json, OneJob, SweepId, existing, job_of, print_json
+from gridyard.cli.common import Db, Json, OneJob, SweepId, existing, job_of, plain, print_json
 from jobs.errors import InputError
 from jobs.plain import printable
 
@@ -22,16 +22,21 @@ OptionalSweep = Annotated[int | None, typer.Argument(metavar="[SWEEP]", help="Id
 @app.command()
 def status(sweep: OptionalSweep = None, as_json: Json = False, db: Db = None) -> None:
     """Where a sweep stands, or the newest 20 sweeps."""
+    from gridyard import usage
     from gridyard.cli import text
 
     yard = existing(db)
     found = yard.sweeps() if sweep is None else [yard.sweep(sweep).status()]
-    if as_json:
-        print_json(found if sweep is None else found[0])
-    else:
-        typer.echo(text.sweeps(found))
+    models = usage.models(yard, [one.sweep for one in found])
+    if not as_json:
+        typer.echo(text.sweeps(found, models))
+        typer.echo(f"\n{text.disk(usage.disk(yard), yard)}")
         for slot in yard.out_of_service():
             typer.echo(f"a slot of worker {slot.worker} is out of service: {slot.why}", err=True)
+    elif sweep is None:
+        print_json([plain(one) | {"models": models[one.sweep]} for one in found])
+    else:
+        print_json(plain(found[0]) | {"models": models[sweep], "disk": usage.disk(yard)})
 
 
 @app.command()

@@ -2,17 +2,24 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from db.results import JobDetails
+from db.results import FREED, JobDetails
+from db.retention import Models
 from db.status import SweepStatus
 from gridyard.report import facts, texts
+from gridyard.sizes import readable
 from gridyard.tables import WIDTH, number, parameter, table
 from jobs.errors import InputError
 from jobs.plain import printable
 from jobs.states import JobState
+from jobs.urls import masked
+
+if TYPE_CHECKING:
+    from gridyard.client import Yard
+    from gridyard.usage import Disk
 
 EPOCHS = 10  # last epochs of a job that are shown
 APART = ("notes", "pack")  # of the environment, shown elsewhere
@@ -45,7 +52,7 @@ def conditions(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def sweeps(found: Sequence[SweepStatus]) -> str:
+def sweeps(found: Sequence[SweepStatus], models: Mapping[int, Models]) -> str:
     """A table with one sweep per line."""
     if not found:
         return "no sweeps yet; submit one with: gridyard run GRID.yaml"
@@ -53,12 +60,12 @@ def sweeps(found: Sequence[SweepStatus]) -> str:
     looked_for = (JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED)
     states = [state.value for state in JobState if state in looked_for or any(one.jobs[state] for one in found)]
     steered = [name for name in ("priority", "max_running") if any(getattr(one, name) for one in found)]
-    headers = ["sweep", "name", "task", "state", "jobs", *states, "best", "workers", *steered]
+    headers = ["sweep", "name", "task", "state", "jobs", *states, "best", "models", "workers", *steered]
     rows = [
         [
             *(str(one.sweep), one.name, one.task, _state(one), str(one.total)),
             *(str(one.jobs[state]) for state in states),
-            *(number(one.best), str(one.workers)),
+            *(number(one.best), _models(models[one.sweep]), str(one.workers)),
             *(str(getattr(one, name)) if getattr(one, name) is not None else "" for name in steered),
         ]
         for one in found
@@ -78,6 +85,29 @@ def _state(one: SweepStatus) -> str:
     if one.halting and one.jobs[JobState.RUNNING]:
         return f"{one.state}, stopping"
     return f"{one.state}, extending" if one.extending else one.state
+
+
+def _models(models: Models) -> str:
+    """How many a sweep keeps, and what they take."""
+    if not models.kept:
+        return "0"
+    more = ">" if models.more else ""
+    return f"{more}{models.kept}, {more}{readable(models.bytes)}"
+
+
+def disk(found: "Disk", yard: "Yard") -> str:
+    """What the database and the store take."""
+    store = found.note
+    if found.store_bytes is not None and found.store_files is not None:
+        least = "at least " if found.store_more else ""
+        counted = f"{least}{readable(found.store_bytes)} in {found.store_files} files"
+        store = f"{counted}, {found.note}" if found.note else counted
+    pairs = [
+        ("database", f"{readable(found.database_bytes)}  {yard.database}"),
+        ("store", f"{store}  {masked(yard.settings.store_url)}"),
+        ("as of", _moment(found.measured_at)),
+    ]
+    return _pairs(pairs)
 
 
 def job(details: JobDetails) -> str:
@@ -100,11 +130,20 @@ def job(details: JobDetails) -> str:
         environment = [(name, parameter(value)) for name, value in details.environment.items() if name not in APART]
         blocks.append("environment\n" + _pairs(environment))
     if details.artifacts:
-        files = [(one.name, f"{one.size} bytes in {one.place}, sha256 {one.sha256}") for one in details.artifacts]
+        files = [
+            (one.name, f"{one.size} bytes {_place(one.place, details.job)}, sha256 {one.sha256}")
+            for one in details.artifacts
+        ]
         blocks.append("artifacts\n" + _pairs(files))
     if details.error:
         blocks.append(f"error ({details.reason})\n{details.error}")
     return printable("\n\n".join(blocks))
+
+
+def _place(place: str, job: int) -> str:
+    if place == FREED:
+        return f"that were freed: its sweep keeps better ones; `gridyard repeat {job}` trains it again"
+    return f"in {place}"
 
 
 def _facts(details: JobDetails) -> list[tuple[str, str]]:

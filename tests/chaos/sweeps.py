@@ -19,6 +19,7 @@ COMMON: dict[str, Any] = {
     "objective": {"metric": "val_loss", "mode": "min"},
     "early_stopping": {"monitor": "val_loss", "patience": 80},
     "retries": 1000,
+    "keep": {"best": "all"},  # every model is compared
 }
 RATES = [0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05]
 ALONE = {"name": "chaos, each alone", "pack": "off", **COMMON}

@@ -5,8 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from db import removal, status, submission
+from db import removal, retention, status, submission
+from db.retention import Retention
 from db.session import Database
+from jobs.spec import Keep
+from jobs.store import Store
 from tests.db.test_queue_plans import plan_of, statements_of
 
 AddSweep = Callable[..., int]
@@ -54,3 +57,21 @@ def test_removing_a_sweep_finds_its_jobs_in_order_and_what_hangs_on_them_by_inde
     assert len(deletes) >= 2
     for statement, values in deletes:
         assert not re.search("SCAN jobs", plan_of(database, statement, values))
+
+
+def test_what_is_to_go_and_what_ranks_below_the_best_are_found_by_indexes(
+    database: Database, add_sweep: AddSweep
+) -> None:
+    sweep = add_sweep(3, keep=Keep(best=1))
+
+    def act() -> None:
+        with database.writing() as session:
+            retention.free(session, sweep, 1)
+            retention.models(session, sweep)
+        Retention(database, Store("memory://")).step()
+
+    statements = statements_of(database, act, tables=("kept",))
+    plans = [plan_of(database, *statement) for statement in statements]
+    assert ["ix_kept_rank" in plan or "ix_kept_due" in plan for plan in plans] == [True] * 3, plans
+    for plan in plans:  # PostgreSQL sorts the few rows of a small table
+        assert not re.search(r"TEMP B-TREE|SCAN (kept|models)\b(?! USING)|Seq Scan", plan), plan

@@ -8,10 +8,15 @@ import pytest
 
 from db.leaderboard import Ranked, RankedCell
 from db.results import Artifact, AttemptDetails, JobDetails
+from db.retention import Models
 from db.status import SweepStatus
 from gridyard import cli, parameters
+from gridyard.checks.finding import Finding
+from gridyard.cleaning import Cleaned, Freeable
+from gridyard.doctor import Diagnosis
 from gridyard.export import Exported
 from gridyard.repeat import Changed, Difference, Repeated
+from gridyard.usage import Disk
 from jobs import catalogue
 from jobs.settings import PREFIX, Settings
 
@@ -31,7 +36,7 @@ def test_the_readme_has_every_setting_with_its_default_and_meaning(name: str) ->
     assert setting_row(name) in README
 
 
-@pytest.mark.parametrize("group", [cli.work, cli.read, cli.control])
+@pytest.mark.parametrize("group", [cli.work, cli.read, cli.control, cli.admin])
 def test_the_readme_has_every_command(group: object) -> None:
     commands = group.app.registered_commands  # type: ignore[attr-defined]
     for command in commands:
@@ -44,6 +49,7 @@ def test_the_readme_has_every_command(group: object) -> None:
     [
         *(SweepStatus, Ranked, RankedCell, JobDetails, AttemptDetails, Artifact),
         *(Exported, Repeated, Difference, Changed),
+        *(Models, Disk, Cleaned, Freeable, Diagnosis, Finding),
     ],
 )
 def test_the_json_shapes_have_every_key(shape: type) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from jobs.catalogue import tasks
 from jobs.catalogue.task import HIGHER_IS_BETTER
-from jobs.spec import EarlyStopping, Objective, SweepSpec
+from jobs.spec import EarlyStopping, Keep, Objective, SweepSpec
 from scheduler.sweep_file import parse, read
-from scheduler.sweep_keys import EarlyStoppingKeys, ObjectiveKeys, ResourceKeys, SweepKeys
+from scheduler.sweep_keys import EarlyStoppingKeys, KeepKeys, ObjectiveKeys, ResourceKeys, SweepKeys
 
 LOWER_IS_BETTER = {"loss", "mse", "rmse", "mae", "perplexity", "repetition"}
 ROOT = Path(__file__).parents[2]
@@ -41,6 +41,7 @@ priority: 7
 resources: {gpu: 1}
 time_limit: 60
 pack: off
+keep: {best: 5, last: true}
 """
 TOML = """\
 name = "iris-mlp"
@@ -52,6 +53,7 @@ retry_on = ["timeout", "crashed"]
 priority = 7
 time_limit = 60
 pack = "off"
+keep = {best = 5, last = true}
 fixed = {optimizer = "adam", batch_size = 16, scheduler = {name = "step", gamma = 0.25}}
 [grid]
 lr = [3e-3, 0.01, 1]
@@ -81,6 +83,7 @@ DATA: dict[str, Any] = {
     "resources": {"gpu": 1},
     "time_limit": 60,
     "pack": "off",
+    "keep": {"best": 5, "last": True},
 }
 
 
@@ -106,6 +109,7 @@ def test_every_key_of_a_file_is_in_the_spec(tmp_path: Path) -> None:
         queue="gpu",
         time_limit=60,
         pack=1,
+        keep=Keep(best=5, last=True),
     )
     assert isinstance(spec.grid["lr"][2], float)  # as the task gets it
 
@@ -131,6 +135,24 @@ def test_a_pack_is_a_word_or_a_number(tmp_path: Path, text: str, pack: int) -> N
     assert read_text(tmp_path, f"task: iris\npack: {text}\n").pack == pack
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("", Keep(best=7, last=True)),
+        ("{}", Keep(best=7, last=True)),
+        ("{best: 3}", Keep(best=3, last=True)),
+        ("{best: all}", Keep(best=None, last=True)),
+        ("{last: false}", Keep(best=7)),
+    ],
+)
+def test_what_is_kept_is_as_the_sweep_says_and_else_as_the_settings_say(
+    tmp_path: Path, text: str, kept: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRIDYARD_KEEP_BEST", "7")
+    monkeypatch.setenv("GRIDYARD_KEEP_LAST", "true")
+    assert read_text(tmp_path, f"task: iris\nkeep: {text}\n").keep == kept
+
+
 def test_jobs_that_train_nothing_are_never_packed() -> None:
     assert parse({"task": "kogpt2", "pack": 8}).pack == 1
 
@@ -144,6 +166,7 @@ def test_what_is_left_out_gets_the_tasks_defaults() -> None:
         seeds=[0],
         epochs=tasks()["sine"].epochs,
         objective=tasks()["sine"].objective,
+        keep=Keep(best=100),
     )
 
 
@@ -259,7 +282,12 @@ def test_every_sweep_in_the_documentation_is_right(tmp_path: Path) -> None:
 
 def test_the_documentation_has_every_key() -> None:
     documented = re.findall(r"^\| `([a-z_.]+)` \|", DOCUMENTATION.read_text(), flags=re.MULTILINE)
-    inner = {"early_stopping": EarlyStoppingKeys, "objective": ObjectiveKeys, "resources": ResourceKeys}
+    inner = {
+        "early_stopping": EarlyStoppingKeys,
+        "objective": ObjectiveKeys,
+        "resources": ResourceKeys,
+        "keep": KeepKeys,
+    }
     keys = [f"{key}.{name}" for key, model in inner.items() for name in model.model_fields]
     assert sorted(documented) == sorted([*SweepKeys.model_fields, *keys])
 

@@ -1,0 +1,237 @@
+"""What is kept of jobs that have succeeded: their best models as far as their sweeps want them, and no checkpoints.
+
+A row of `kept` is written with each result. So whoever dies, the next scheduler knows what is to go:
+
+    due                     its last checkpoints, and all else in its attempts' folders but the kept model
+    due, without a rank     those and the model: it is marked as freed, and that is committed before its file goes
+
+Models are freed from the end of the sweep's own ranking, as many as it has above `keep.best`: each of them has so many
+better ones. Only attempts up to the one that succeeded are touched; one that runs has a later number.
+"""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Row, Select, bindparam, delete, func, insert, null, select, text, true, update
+from sqlalchemy.orm import Session
+
+from db.clock import now
+from db.models import Job, Kept, Model, Sweep, literal
+from db.rows import execute_update, sweep_spec, table
+from db.session import Database
+from jobs.spec import Claim, Keep
+from jobs.states import FINAL, JobState, SweepState
+from jobs.store import Store, best_path
+
+JOBS, MODELS, KEPT = table(Job), table(Model), table(Kept)
+COLUMNS = ("job_id", "sweep_id", "attempt", "size", "rank_key", "finished_at", "due")
+AT_ONCE = 500  # jobs of a step, models of a transaction
+BYTES_AT_ONCE = 64 << 20  # of models in a transaction, and one more
+PAUSE = 1.0  # of the time the last transaction took: SQLite has no queue for its write lock
+MOST_COUNTED = 10_000  # models of a sweep, for whoever only wants to see
+
+_FREE_MODEL = (
+    update(MODELS)
+    .where(MODELS.c.job_id == bindparam("by_job"), MODELS.c.freed_at.is_(None))
+    .values(content=null(), path=func.coalesce(MODELS.c.path, bindparam("would_lie")), freed_at=now())
+)
+_FREE = update(KEPT).where(KEPT.c.job_id == bindparam("by_job")).values(rank_key=null(), due=True)
+_COLUMNS = select(Kept.job_id, Kept.sweep_id, Kept.attempt, Kept.rank_key, Model.path)
+# As the index has it: planners take a partial one only when they see its condition. A job that trains more epochs goes
+# on from its last checkpoint: it is seen to when it has succeeded again.
+_DUE = (
+    _COLUMNS.join(Model, Model.job_id == Kept.job_id)
+    .join(Job, Job.id == Kept.job_id)
+    .where(text("kept.due"), Job.state == literal(JobState.SUCCEEDED))
+)
+# Not if it has succeeded again meanwhile, or was freed.
+_SEEN = (KEPT.c.job_id == bindparam("by_job"), KEPT.c.attempt == bindparam("by_attempt"))
+_FORGET = delete(KEPT).where(*_SEEN, KEPT.c.rank_key.is_(None))
+_TIDY = update(KEPT).where(*_SEEN, KEPT.c.rank_key.is_not(None)).values(due=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """The models that a sweep keeps."""
+
+    kept: int
+    bytes: int  # in the database and in the store
+    more: bool  # there are more than were counted
+
+
+def note(session: Session, claims: Sequence[Claim]) -> None:
+    """These jobs have just succeeded, and their models are stored."""
+    again = [claim.job for claim in claims if claim.attempt > 1]
+    if again:  # one that had succeeded before
+        execute_update(session, delete(Kept).where(Kept.job_id.in_(again)))
+    found = select(
+        *(JOBS.c.id, JOBS.c.sweep_id, MODELS.c.attempt, MODELS.c.size, JOBS.c.rank_key, JOBS.c.finished_at), true()
+    )
+    jobs = [claim.job for claim in claims]
+    found = found.join_from(JOBS, MODELS, MODELS.c.job_id == JOBS.c.id).where(JOBS.c.id.in_(jobs))
+    session.connection().execute(insert(KEPT).from_select(COLUMNS, found))
+
+
+def models(session: Session, sweep: int) -> Models:
+    """The models that a sweep keeps; at most so many are counted that it takes no time."""
+    some = select(Kept.size).where(Kept.sweep_id == sweep, Kept.rank_key.is_not(None)).limit(MOST_COUNTED).subquery()
+    count, size = session.execute(select(func.count(), func.coalesce(func.sum(some.c.size), 0)).select_from(some)).one()
+    return Models(kept=count, bytes=int(size), more=count == MOST_COUNTED)
+
+
+def keep_of(session: Session, sweep: int) -> Keep:
+    """What this sweep keeps."""
+    uid = session.scalar(select(Sweep.uid).where(Sweep.id == sweep))
+    return Keep() if uid is None else sweep_spec(session, sweep, uid).keep  # it was deleted meanwhile
+
+
+def below(session: Session, sweep: int, best: int) -> tuple[int, int]:
+    """How many models of a sweep rank below so many, and their bytes."""
+    ranked = _ranked(sweep).with_only_columns(Kept.size).offset(best).subquery()
+    count, size = session.execute(select(func.count(), func.coalesce(func.sum(ranked.c.size), 0))).one()
+    return count, int(size)
+
+
+def free(session: Session, sweep: int, best: int) -> list[int]:
+    """Free some models of a sweep that rank below so many; their jobs. Their files are to go once this is committed."""
+    rows = session.execute(_ranked(sweep).add_columns(Kept.attempt, Kept.size).offset(best).limit(AT_ONCE)).all()
+    jobs, size = [], 0
+    for row in rows:
+        jobs.append({"by_job": row.job_id, "would_lie": best_path(row.job_id, row.attempt)})
+        size += row.size
+        if size > BYTES_AT_ONCE:
+            break
+    if jobs:
+        jobs.sort(key=lambda job: job["by_job"])  # nobody waits in a circle with a removal
+        session.connection().execute(_FREE_MODEL, jobs)
+        session.connection().execute(_FREE, [{"by_job": job["by_job"]} for job in jobs])
+    return [job["by_job"] for job in jobs]
+
+
+def _ranked(sweep: int) -> Select[int]:
+    """Jobs of a sweep whose models are kept, in the leaderboard's order."""
+    kept = select(Kept.job_id).where(Kept.sweep_id == sweep, Kept.rank_key.is_not(None))
+    return kept.order_by(Kept.rank_key, Kept.finished_at, Kept.job_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """A job whose files lie in the store, as far as that says which of them are needed."""
+
+    sweep: int
+    succeeded: bool
+    ended: bool  # no attempt runs or will, unless a user asks for one
+    attempt: int  # the last one
+    model: str | None  # path of the model that is kept in the store
+    deleting: bool  # its sweep is
+
+
+def owners(session: Session, jobs: Sequence[int]) -> dict[int, Owner]:
+    """Those of these jobs that are there."""
+    columns = select(
+        *(Job.id, Job.sweep_id, Job.state, Job.attempt, Model.path, Model.freed_at),
+        Sweep.state.label("sweep_state"),
+    )
+    joined = columns.join(Sweep, Sweep.id == Job.sweep_id).outerjoin(Model, Model.job_id == Job.id)
+    rows = session.execute(joined.where(Job.id.in_(jobs)))
+    return {
+        row.id: Owner(
+            sweep=row.sweep_id,
+            succeeded=row.state == JobState.SUCCEEDED,
+            ended=row.state in FINAL,
+            attempt=row.attempt,
+            model=row.path if row.freed_at is None else None,
+            deleting=row.sweep_state == SweepState.DELETING,
+        )
+        for row in rows
+    }
+
+
+def sweeps_with_models(session: Session) -> list[int]:
+    """The sweeps that keep any."""
+    return list(session.scalars(select(Kept.sweep_id).where(Kept.rank_key.is_not(None)).distinct()))
+
+
+def greatest_job(session: Session) -> int:
+    """The greatest id that a job of this database ever had."""
+    if session.get_bind().dialect.name == "sqlite":
+        query = "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'"
+    else:
+        query = "SELECT pg_sequence_last_value(pg_get_serial_sequence('jobs', 'id')::regclass)"
+    return int(session.scalar(text(query)) or 0)
+
+
+def counts_no_more(session: Session, waiting: Collection[tuple[str, int, int]]) -> set[tuple[str, int, int]]:
+    """Those of these attempts, each with its sweep's uid and job, whose end would not be recorded any more."""
+    jobs = {job for _, job, _ in waiting}
+    rows = session.execute(
+        select(Sweep.uid, Job.id, Job.attempt, Job.state).join(Sweep, Sweep.id == Job.sweep_id).where(Job.id.in_(jobs))
+    )
+    found = {(row.uid, row.id): (row.state, row.attempt) for row in rows}
+    running = JobState.RUNNING.value
+    return {one for one in waiting if one[:2] in found and found[one[:2]] != (running, one[2])}
+
+
+class Retention:
+    """Removes what is due, step by step. Two who do so do no harm."""
+
+    def __init__(self, database: Database, store: Store) -> None:
+        self._database, self._store = database, store
+
+    def step(self) -> bool:
+        """See to some jobs; whether there may be more.
+
+        Raises:
+            DatabaseError: the database is away. What is left is done by whoever goes on.
+            StoreError: a file could not be removed. Likewise.
+        """
+        with self._database.reading() as session:
+            due = session.execute(_DUE.order_by(Kept.sweep_id, Kept.job_id).limit(AT_ONCE)).all()
+            keeps = {sweep: keep_of(session, sweep) for sweep in {row.sweep_id for row in due}}
+        freed = [self.free(sweep, keep.best) for sweep, keep in sorted(keeps.items()) if keep.best is not None]
+        if not any(freed):  # else those are seen to first: what is due says that its sweep is to be looked at
+            self._remove(due, keeps)
+        return bool(due)
+
+    def free(self, sweep: int, best: int) -> int:
+        """Free some models of a sweep that rank below so many, in the database, then in the store; how many.
+
+        Raises:
+            DatabaseError, StoreError: as `step`.
+        """
+        started = time.monotonic()
+        with self._database.writing() as session:
+            jobs = free(session, sweep, best)
+        self._pause(started)
+        if jobs:
+            with self._database.reading() as session:
+                due = session.execute(_DUE.where(Kept.job_id.in_(jobs)).order_by(Kept.job_id)).all()
+                keep = keep_of(session, sweep)
+            self._remove(due, {sweep: keep})
+        return len(jobs)
+
+    def _remove(self, due: Sequence[Row[int, int, int, float | None, str | None]], keeps: Mapping[int, Keep]) -> None:
+        """Remove the files of these jobs, then what says that they are to go."""
+        for row in due:
+            gone = row.rank_key is None
+            if not keeps[row.sweep_id].last:
+                self._store.remove_attempts(row.job_id, row.attempt, keep=None if gone else row.path)
+            elif gone:
+                self._store.remove(best_path(row.job_id, row.attempt))
+                self._store.prune(row.job_id)
+        freed, tidied = (
+            [{"by_job": row.job_id, "by_attempt": row.attempt} for row in due if (row.rank_key is None) is gone]
+            for gone in (True, False)
+        )
+        started = time.monotonic()
+        if due:
+            with self._database.writing() as session:
+                for statement, jobs in ((_FORGET, freed), (_TIDY, tidied)):
+                    if jobs:
+                        session.connection().execute(statement, jobs)
+            self._pause(started)
+
+    def _pause(self, started: float) -> None:
+        if self._database.dialect == "sqlite":
+            time.sleep(PAUSE * (time.monotonic() - started))

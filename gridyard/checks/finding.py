@@ -1,0 +1,42 @@
+"""What a check has found."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from jobs.settings import Settings
+
+OK, WARNING, WRONG = "ok", "warning", "wrong"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str = ""  # its name
+    level: str  # "ok", "warning" or "wrong"
+    found: str
+    do: str = ""  # what to do about it; empty: nothing
+    seconds: float = 0.0  # that the check took
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+
+def ok(found: str) -> Finding:
+    return Finding(level=OK, found=found)
+
+
+def warning(found: str, do: str) -> Finding:
+    return Finding(level=WARNING, found=found, do=do)
+
+
+def wrong(found: str, do: str) -> Finding:
+    return Finding(level=WRONG, found=found, do=do)
+
+
+def span(seconds: float) -> str:
+    """3 s, 4 min, 5 h, 6 days."""
+    for unit, one, most in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
+        if seconds < one * most:
+            return f"{seconds / one:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} days"

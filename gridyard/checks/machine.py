@@ -1,0 +1,180 @@
+"""Of this machine: the broker and the store as they are reached from it, its folders and its GPUs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+from gridyard.checks.finding import Finding, ok, warning, wrong
+from gridyard.sizes import readable
+from jobs.errors import StoreError
+from jobs.settings import Settings
+from jobs.spec import Json
+from jobs.store import Store
+from jobs.urls import masked
+
+CONNECT_SECONDS = 5.0
+SCARCE_BYTES, NO_BYTES = 2 << 30, 100 << 20  # of free disk: soon too little, and too little
+TORCH_SECONDS, SMI_SECONDS = 80.0, 10.0
+PROBE = b"gridyard doctor"
+TORCH = """
+import json, torch
+found = {"version": torch.__version__, "cuda": torch.version.cuda, "gpus": []}
+for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+    torch.zeros(1, device=f"cuda:{number}")
+    free, total = torch.cuda.mem_get_info(number)
+    found["gpus"].append({"name": torch.cuda.get_device_name(number), "free": free, "total": total})
+print(json.dumps(found))
+"""
+
+
+def broker(settings: Settings) -> Iterator[Finding]:
+    if not settings.broker:
+        yield ok(f"none: workers look at the table every {settings.look_every:g} s")
+        return
+    from kombu.connection import Connection
+
+    url = masked(settings.broker)
+    try:
+        with Connection(settings.broker, connect_timeout=CONNECT_SECONDS) as connection:
+            connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
+    except Exception as error:  # each transport raises its own kinds
+        told = masked(" ".join(str(error).split()))
+        yield wrong(
+            f"{url} does not answer: {told}",
+            f"start it, or correct GRIDYARD_BROKER; workers still look at the table every {settings.look_every:g} s",
+        )
+        return
+    yield ok(f"{url} answers")
+
+
+def store(settings: Settings) -> Iterator[Finding]:
+    url = masked(settings.store_url)
+    name = f".doctor/{uuid4().hex}"
+    try:
+        there = Store(settings.store_url)
+        there.write(name, PROBE)
+        same = there.read(name) == PROBE
+        there.remove(name)
+        left = there.free_bytes()
+    except StoreError as error:
+        yield wrong(
+            masked(str(error)), "let GRIDYARD_STORE name a folder or bucket that can be read, written and emptied"
+        )
+        return
+    if there.is_local:
+        _remove_empty(Path(there.folder) / ".doctor")
+    if not same:
+        yield wrong(f"{url}: what was read is not what was written", "look at the disk, or the backend of the store")
+    yield _room(url, left)
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:  # another doctor is at work
+        return
+
+
+def _room(place: str, left: int | None) -> Finding:
+    if left is None:
+        return ok(f"{place}: written, read and removed a file")
+    if left < NO_BYTES:
+        return wrong(f"{place}: only {readable(left)} are left", "make room: `gridyard clean` shows what can go")
+    if left < SCARCE_BYTES:
+        return warning(f"{place}: only {readable(left)} are left", "make room: `gridyard clean` shows what can go")
+    return ok(f"{place}: written, read and removed a file; {readable(left)} are left")
+
+
+def data(settings: Settings) -> Iterator[Finding]:
+    from jobs.data.sets import SETS
+
+    folder = Path(settings.data)
+    if folder.exists() and (not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK)):
+        yield wrong(f"{folder} cannot be read", "let GRIDYARD_DATA name a folder that can")
+        return
+    here = sum(not one.missing(folder / one.folder) for one in SETS.values() if one.files)
+    total = sum(bool(one.files) for one in SETS.values())
+    told = f"{folder}: {here} of {total} data sets are here"
+    if here < total and not _writable(folder):
+        yield warning(f"{told}, and nothing can be written there", "`gridyard data get` needs a folder it can write")
+    else:
+        yield ok(f"{told}; others are fetched when they are needed" if here < total else told)
+
+
+def cache(settings: Settings) -> Iterator[Finding]:
+    folder = Path(settings.cache)
+    if not _writable(folder):
+        yield wrong(f"{folder} cannot be written", "let GRIDYARD_CACHE name a folder that can, and that has room")
+        return
+    left = shutil.disk_usage(_existing(folder)).free
+    if left < SCARCE_BYTES:
+        yield warning(f"{folder}: only {readable(left)} are left", "make room: `gridyard clean` shows what can go")
+    else:
+        yield ok(f"{folder}: {readable(left)} are left")
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _writable(folder: Path) -> bool:
+    there = _existing(folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def gpu(settings: Settings) -> Iterator[Finding]:
+    seen, found = _smi(), _torch()
+    if isinstance(found, str):
+        yield wrong(f"torch cannot be used: {found}", "install Gridyard again, or look at the driver of the GPU")
+        return
+    gpus = found["gpus"]
+    if seen and not gpus:
+        built = f"CUDA {found['cuda']}" if found["cuda"] else "no CUDA at all"
+        yield wrong(
+            f"the driver shows {len(seen)} GPUs, torch {found['version']} (built for {built}) uses none",
+            "install a torch that fits the driver, or look at CUDA_VISIBLE_DEVICES",
+        )
+    elif not gpus and settings.device.startswith("cuda"):
+        yield wrong(f"GRIDYARD_DEVICE = {settings.device}, and there is no GPU", "unset it, or look at the driver")
+    elif not gpus:
+        yield ok(f"none; trainers compute on the processor (torch {found['version']})")
+    for number, one in enumerate(gpus):
+        told = f"{number}: {one['name']}, {readable(one['free'])} of {readable(one['total'])} are free"
+        if one["free"] < 0.1 * one["total"]:
+            yield warning(told, "`nvidia-smi` shows who uses it; jobs there may run out of memory")
+        else:
+            yield ok(told)
+
+
+def _smi() -> list[str]:
+    """The GPUs that the driver shows to this process."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return []
+    try:
+        asked = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=SMI_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return asked.stdout.splitlines() if asked.returncode == 0 else []
+
+
+def _torch() -> Json | str:
+    """What torch finds, in a process of its own: a driver may hang or crash; or what went wrong."""
+    try:
+        command = [sys.executable, "-P", "-c", TORCH]
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=TORCH_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"it does not answer within {TORCH_SECONDS:g} s"
+    if asked.returncode:
+        last = asked.stderr.strip().splitlines()[-1:] or [f"exit code {asked.returncode}"]
+        return last[0]
+    found: Json = json.loads(asked.stdout)
+    return found

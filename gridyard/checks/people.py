@@ -1,0 +1,98 @@
+"""Of who is at work: workers, the scheduler, the queues between them, and the times that they keep."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from db import diagnosis, schedulers
+from db.session import Database
+from gridyard.checks.finding import Finding, ok, span, warning, wrong
+from jobs.settings import Settings
+
+BEATS = 3.0  # heartbeats in a lease: with fewer, one that is late costs a job
+LATE_SECONDS = 60.0  # after which a scheduler should have seen to something
+
+
+def intervals(settings: Settings) -> Iterator[Finding]:
+    lease, beat = settings.lease_seconds, settings.heartbeat_seconds
+    if lease < BEATS * beat:
+        yield warning(
+            f"lease_seconds = {lease:g} is less than {BEATS:g} heartbeats of {beat:g} s: one that is late costs a job",
+            f"set GRIDYARD_LEASE_SECONDS to at least {BEATS * beat:g}",
+        )
+    if settings.tick_seconds > lease:
+        yield warning(
+            f"tick_seconds = {settings.tick_seconds:g} is longer than a lease of {lease:g} s: rescues come late",
+            "set GRIDYARD_TICK_SECONDS to a second or so",
+        )
+    if settings.offline_seconds < lease:
+        yield warning(
+            f"offline_seconds = {settings.offline_seconds:g} is less than a lease: trainers give up before others may",
+            "set GRIDYARD_OFFLINE_SECONDS to some minutes",
+        )
+    if lease >= BEATS * beat and settings.tick_seconds <= lease <= settings.offline_seconds:
+        yield ok(f"lease {lease:g} s, heartbeat {beat:g} s, round {settings.tick_seconds:g} s")
+
+
+def workers(settings: Settings) -> Iterator[Finding]:
+    with closing(Database(settings.db_url)) as database, database.reading() as session:
+        found = diagnosis.workers(session)
+    alive = [worker for worker in found if worker.alive]
+    for worker in alive:
+        yield ok(
+            f"{worker.worker}: queue {worker.queue}, {worker.busy} of {worker.slots} slots busy, "
+            f"heard {span(worker.silent)} ago"
+        )
+    for worker in found:
+        if not worker.alive:
+            yield warning(
+                f"{worker.worker}: silent for {span(worker.silent)}, and it has not said good-bye",
+                "if its machine or process is gone, nothing: its jobs are rescued, and it is forgotten after a week",
+            )
+    if not alive:
+        yield ok("none is running; `gridyard run` brings its own, `gridyard worker` starts one")
+
+
+def scheduler(settings: Settings) -> Iterator[Finding]:
+    with closing(Database(settings.db_url)) as database, database.reading() as session:
+        newest, moment = schedulers.newest(session), diagnosis.clock(session)
+        overdue = diagnosis.overdue(session, LATE_SECONDS)
+        alive = any(worker.alive for worker in diagnosis.workers(session))
+    silent = None if newest is None else (moment - newest.heartbeat_at).total_seconds()
+    runs = newest is not None and silent is not None and silent < max(30.0, 3 * settings.tick_seconds)
+    last = "none was ever here" if newest is None or silent is None else f"{newest.scheduler} went {span(silent)} ago"
+    start = "start one: `gridyard scheduler` (`gridyard run` brings its own)"
+    if overdue and runs:
+        yield wrong(f"{overdue} jobs wait for a retry or a rescue, although one runs", "look into its log")
+    elif overdue:
+        yield wrong(f"{overdue} jobs wait for a retry or a rescue, and no scheduler runs: {last}", start)
+    elif runs and newest is not None and silent is not None:
+        yield ok(f"{newest.scheduler}: heard {span(silent)} ago")
+    elif alive:
+        yield warning(f"workers run, and no scheduler: {last}. Nothing is tried again or rescued meanwhile", start)
+    else:
+        yield ok(f"none is running: {last}")
+
+
+def queues(settings: Settings) -> Iterator[Finding]:
+    with closing(Database(settings.db_url)) as database, database.reading() as session:
+        waiting = diagnosis.unattended(session)
+    for name, number in waiting.items():
+        more = "at least " if number >= diagnosis.MOST else ""
+        yield wrong(
+            f"queue {name}: {more}{number} jobs are ready, and no worker takes them",
+            f"start one: `gridyard worker --queue {name}`",
+        )
+    if not waiting:
+        yield ok("no job waits for a worker that is not there")
+
+
+def sweeps(settings: Settings) -> Iterator[Finding]:
+    with closing(Database(settings.db_url)) as database, database.reading() as session:
+        found = diagnosis.stuck(session, 3 * LATE_SECONDS)
+    for one in found:
+        yield warning(
+            f"sweep {one.sweep} is {one.state} for {span(one.seconds)}, and nobody goes on with it",
+            "a scheduler closes it, or removes what is half there: `gridyard scheduler`",
+        )
+    if not found:
+        yield ok("none is stuck")
