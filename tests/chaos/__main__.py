@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks import result
 from tests.chaos import report
 from tests.chaos.faults import Pace
 from tests.chaos.run import Order, Told, disturbed, undisturbed
@@ -34,6 +35,7 @@ SHOWN = 30  # complaints
 def main() -> int:
     given = _parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order: nothing that was started is left behind
+    where = result.machine()
     print(f"seed {given.seed}", flush=True)
     size = Size(alone=given.alone, packed=given.packed, epochs=given.epochs)
     code = 0
@@ -59,7 +61,7 @@ def main() -> int:
             print("\n".join(verdict.stories), file=sys.stderr)
             if given.docs:
                 command = f".venv/bin/python -m tests.chaos --yard {name} --seed {given.seed} --faults {given.faults}"
-                report.keep(f"chaos.{name}", command, order, verdict)
+                report.keep(f"chaos.{name}", command, order, verdict, where)
             code |= bool(verdict.complaints)
     return code
 
@@ -70,7 +72,9 @@ def _made(folder: Path) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the hand")
     made.add_argument("--faults", type=int, default=220, help="in each yard")
     made.add_argument("--yard", choices=YARDS, default="both", help="PostgreSQL and Redis, SQLite without a broker")

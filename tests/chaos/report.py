@@ -25,9 +25,15 @@ def lines(order: Order, verdict: Verdict) -> Iterator[str]:
     yield from figures.table(verdict.figures)
 
 
-def keep(name: str, command: str, order: Order, verdict: Verdict, folder: Path = result.DOCS) -> None:
-    """Put a run in the place of an earlier one of this name."""
-    where, found = result.machine(), result.versions()
+def keep(
+    name: str, command: str, order: Order, verdict: Verdict, where: dict[str, Any], folder: Path = result.DOCS
+) -> None:
+    """Put a run in the place of an earlier one of this name.
+
+    Args:
+        where: the machine, before the run.
+    """
+    found = result.versions()
     record: dict[str, Any] = {
         "command": command,
         "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -41,8 +47,8 @@ def keep(name: str, command: str, order: Order, verdict: Verdict, folder: Path =
     path, document = folder / "reliability.json", folder / "reliability.md"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     path.write_text(json.dumps({**kept, name: record}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    told = f"{where['cpu']}, {where['cores']} cores, {where['memory_gb']} GB; Python {found['python']}"
-    line = f"{record['measured']}, commit {found['commit']}; {told}, torch {found['torch']}."
+    told = f"{where['cpu']}, {where['cores']} cores, {where['memory_gb']} GB, load before {where['load']}"
+    line = f"{record['measured']}, commit {found['commit']}; {told}; python {found['python']}, torch {found['torch']}."
     section = "\n".join([f"    {command}", "", *lines(order, verdict), "", line])
     before = document.read_text(encoding="utf-8") if document.exists() else ""
     document.write_text(result.refresh(before, name, section), encoding="utf-8")

@@ -141,7 +141,7 @@ def _judged(
         came = _outcome(scene, sweep)
         names = {cell[0] for cell in came}
         complaints += verdict.of_results({cell: one for cell, one in wanted.items() if cell[0] in names}, came)
-    complaints += verdict.of_record(timeline, scene.records)
+    complaints += verdict.of_record(timeline, scene.records, verdict.deliveries(scene.log_files()))
     complaints += verdict.of_checkpoints(timeline, scene.records, checkpoints)
     complaints += verdict.of_models(scene.records, scene.store)
     complaints += verdict.of_logs(scene.log_files())

@@ -1,6 +1,7 @@
 """The chaos harness itself: its plan follows from the seed, and its judges can find fault."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from tests.chaos import verdict
 from tests.chaos.audit import Change
@@ -59,6 +60,15 @@ def test_a_write_by_who_does_not_hold_the_job_is_found() -> None:
     twice = told(CLAIM, RESULT, replace(RESULT, old_state="succeeded"))
     assert len(twice) == 1
     assert "its final row was changed by a/1" in twice[0]
+
+
+def test_who_delivers_from_the_spool_may_write_for_another_and_says_so(tmp_path: Path) -> None:
+    log = tmp_path / "b.log"
+    log.write_text("INFO workers.delivery: job 1: attempt 1, from the spool: succeeded (0.3 s)\n")
+    by_another = replace(RESULT, writer="b/4")
+    assert list(verdict._of_job(1, [CLAIM, by_another], verdict.deliveries([log]))) == []
+    for said in ([], [(1, 2, "b")], [(2, 1, "b")], [(1, 1, "c")]):
+        assert len(list(verdict._of_job(1, [CLAIM, by_another], said))) == 1
 
 
 def test_progress_after_a_fault_is_the_next_epoch_or_end() -> None:
