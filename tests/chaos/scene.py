@@ -48,6 +48,7 @@ class Scene:
             "store": self.store,
             "cache": home / "cache",
             "lease_seconds": times.lease,
+            "most_lost": 1000,  # no job is set aside for being hit often
             "heartbeat_seconds": times.heartbeat,
             "tick_seconds": times.tick,
             "checkpoint_seconds": times.checkpoint,
