@@ -1,7 +1,7 @@
 """How far is it? Counts that are kept, and the best score from an index: cheap enough to ask every half second."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from db.models import Job, Sweep, Worker, literal
 from db.workers import ALIVE_SECONDS
 from jobs.errors import NotFound
 from jobs.states import FINAL, JobState, SweepState
+
+EPOCHS_OF = 2_000  # running jobs that are looked at, to say how far they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,9 @@ class SweepStatus:
     max_running: int | None = None  # jobs that run at once; None: no limit
     halting: bool = False  # it is paused, and what runs is given back
     extending: bool = False  # jobs are being added, or are about to train more epochs
+    epochs: int | None = None  # that its jobs train; of one sweep, as are the two below
+    least_epoch: int | None = None  # the last one that every running job has reported; None: nothing runs
+    most_epoch: int | None = None  # the last one that any of them has
 
     @property
     def done(self) -> int:
@@ -81,7 +86,16 @@ def sweep_status(session: Session, sweep: int) -> SweepStatus:
     found = _statuses(session, _sweeps().where(Sweep.id == sweep))
     if not found:
         raise NotFound(f"there is no sweep {sweep}; `gridyard status` lists them")
-    return found[0]
+    epochs, least, most = _epochs(session, sweep)
+    return replace(found[0], epochs=epochs, least_epoch=least, most_epoch=most)
+
+
+def _epochs(session: Session, sweep: int) -> tuple[int, int | None, int | None]:
+    """What its jobs train, and the least and the most that running ones have: of some thousand at most."""
+    running = select(Job.epoch).where(Job.sweep_id == sweep, Job.state == literal(JobState.RUNNING))
+    some = running.order_by(Job.pack, Job.id).limit(EPOCHS_OF).subquery()
+    least, most = session.execute(select(func.min(some.c.epoch), func.max(some.c.epoch))).one()
+    return session.scalars(select(Sweep.epochs).where(Sweep.id == sweep)).one(), least, most
 
 
 def sweeps(session: Session, *, limit: int | None = 20) -> list[SweepStatus]:

@@ -97,6 +97,8 @@ def fetch_data(task: str) -> None:
 def _second_interrupt(hurry: Callable[[bool], bool]) -> Iterator[None]:
     """The first Ctrl-C raises KeyboardInterrupt, as ever; each that comes while the worker stops calls `hurry`.
 
+    SIGTERM is heard as Ctrl-C is.
+
     By a signal handler and not by a second KeyboardInterrupt: that could come between two lines of the stopping itself.
 
     Args:
@@ -113,11 +115,12 @@ def _second_interrupt(hurry: Callable[[bool], bool]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
         yield
         return
-    before = signal.signal(signal.SIGINT, handle)
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def log_file(settings: Settings) -> Path:

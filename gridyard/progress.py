@@ -86,7 +86,7 @@ class Pace:
 
 def describe(status: SweepStatus, per_second: float | None) -> str:
     """What a line of progress says after "sweep 3: 12/36 jobs"."""
-    parts = [f"{status.jobs['running']} running", f"{status.jobs['failed']} failed"]
+    parts = [f"{status.jobs['running']} running{_reached(status)}", f"{status.jobs['failed']} failed"]
     parts += [f"{status.jobs[state]} {state}" for state in ("waiting", "cancelled") if status.jobs[state]]
     if status.best is not None:
         parts.append(f"best {printable(status.metric)} {status.best:.4g} (job {status.best_job})")
@@ -96,6 +96,14 @@ def describe(status: SweepStatus, per_second: float | None) -> str:
     if status.state != "open" and not status.finished:
         parts.append(status.state)
     return ", ".join(parts)
+
+
+def _reached(status: SweepStatus) -> str:
+    """The epochs of running jobs: without them a sweep of few long jobs would seem to stand still."""
+    least, most = status.least_epoch, status.most_epoch
+    if not most:
+        return ""
+    return f" at epoch {most if least == most else f'{least} to {most}'} of {status.epochs}"
 
 
 def duration(seconds: float) -> str:

@@ -72,8 +72,8 @@ def resume(
     found = existing(db, broker).sweep(sweep)
     changed = found.resume()
     status = found.status()
-    ready = f"{counted(changed, 'cancelled job')} {'is' if changed == 1 else 'are'} ready again"
-    typer.echo(f"sweep {sweep}: {ready}, {counted(status.total - status.done, 'job')} to be done")
+    ready = f"{counted(changed, 'cancelled job')} {'is' if changed == 1 else 'are'} ready again, " if changed else ""
+    typer.echo(f"sweep {sweep}: {ready}{counted(status.total - status.done, 'job')} to be done")
     if no_wait or status.finished:
         return
     if local.is_needed(found):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,6 +107,10 @@ def test_a_description_tells_pace_and_time_left() -> None:
     text = progress.describe(status(total=100, succeeded=50, running=2, ready=48, best=0.5), per_second=0.25)
     assert text == "2 running, 0 failed, best val_accuracy 0.5 (job 7), 0.25 jobs/s, 3 min 20 s left"
     assert progress.describe(status(waiting=4, state="paused"), None) == "0 running, 0 failed, 4 waiting, paused"
+    few = replace(status(running=2), epochs=200, least_epoch=98, most_epoch=115)
+    assert progress.describe(few, None) == "2 running at epoch 98 to 115 of 200, 0 failed"
+    assert progress.describe(replace(few, least_epoch=115), None) == "2 running at epoch 115 of 200, 0 failed"
+    assert progress.describe(replace(few, least_epoch=0, most_epoch=0), None) == "2 running, 0 failed"
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(7.4, "7 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])

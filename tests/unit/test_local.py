@@ -1,6 +1,7 @@
 """Whether somebody else works on a sweep, or we must."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -51,3 +52,20 @@ def test_a_worker_that_may_be_there_counts(yard: Yard, host: str) -> None:
     register(yard, host, os.getpid() if host == socket.gethostname() else pid_of_a_process_that_is_gone())
     assert local.count_workers(sweep) == 1
     assert not local.is_needed(sweep)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_to_stop_interrupts_and_the_second_hurries(number: int) -> None:
+    hurried = []
+
+    def hurry(at_once: bool) -> bool:
+        hurried.append(at_once)
+        return at_once
+
+    before = signal.getsignal(number)
+    with local._second_interrupt(hurry):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        signal.raise_signal(number)
+    assert hurried == [False, True]
+    assert signal.getsignal(number) is before
