@@ -6,6 +6,7 @@ There is no GPU here: what nvidia-smi would say is played.
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,8 +46,8 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Tool:
 
 
 @pytest.fixture
-def stage(database: Database, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    stage = Stage(database, monkeypatch)
+def stage(database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
+    stage = Stage(database, monkeypatch, tmp_path)
     stage.slot.gpu = Gpu("GPU-1")
     return stage
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from jobs import logs
+from jobs.settings import Settings
 from jobs.spec import Assignment, Claim, JobSpec, Objective
-from workers import supervisor, wire
+from workers import slot, supervisor
 
 logger = logging.getLogger("gridyard.test")
 URL = "postgresql://yard:s3cret@db.example/yard"
@@ -126,7 +127,11 @@ def test_text_is_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_line_of_a_trainer_is_about_what_it_trains(
-    jobs: list[int], about: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    jobs: list[int],
+    about: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     logs.setup("json")
     heard = threading.Event()
@@ -135,17 +140,7 @@ def test_a_line_of_a_trainer_is_about_what_it_trains(
     monkeypatch.setattr(supervisor.subprocess, "Popen", lambda _, **rest: real([sys.executable, "-c", script], **rest))
     note = supervisor.Trainer._about
     monkeypatch.setattr(supervisor.Trainer, "_about", lambda self: (heard.set(), note(self))[1])
-    setup = wire.Setup(
-        store="",
-        data="",
-        cache="",
-        tasks="",
-        device="cpu",
-        threads=1,
-        compile=False,
-        checkpoint_seconds=1.0,
-        small_model_bytes=0,
-    )
+    setup = slot._setup(Settings(home=tmp_path), "cpu")
     trainer = supervisor.Trainer(setup, None)
     trainer.train([Assignment(spec=replace(claim().spec, job=job), attempt=2) for job in jobs])
     assert heard.wait(30)
