@@ -48,6 +48,8 @@ class OwnFolder:
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.path, self._monkeypatch = path, monkeypatch
         self._before = set(sys.modules)
+        # Bytecode is known by second and size: of a module that is written anew at once it would be the old one's.
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def __call__(self, module: str, source: str = CLOUDS, *, named: str | None = None) -> None:
         """Write a module; GRIDYARD_TASKS names it, unless `named` is given."""

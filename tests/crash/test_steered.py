@@ -76,6 +76,7 @@ def test_an_extended_job_equals_one_that_was_submitted_with_as_many_epochs(tmp_p
         "grid": {"scheduler": SCHEDULES},
         "fixed": {"dropout": 0.3, "lr": 0.01, "warmup_epochs": 2},
         "early_stopping": {"patience": 6},
+        "keep": {"last": True},
     }
     try:
         extended = yard.submit(epochs=12, **keys)

@@ -183,7 +183,7 @@ class TestLosses:
         add_sweep()
         claim(database, "w1")
         rescue(database, "w1")
-        heartbeat = Heartbeat("w1", database, Settings(), Holdings(), Slots([], stop=lambda: None))
+        heartbeat = Heartbeat("w1", database, Settings(), Holdings(), Slots([], stop=lambda: None), {})
         assert heartbeat._beat({(1, 1)}) == {(1, 1): Answer.CLAIM_LOST}
         assert (row(1)["lost"], row(1)["failures"]) == (0, 0)
 

@@ -299,12 +299,13 @@ class TestEnds:
         self,
         database: Database,
         monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
         add_sweep: Callable[..., int],
         result: Callable[..., TrainResult],
         row: Row,
     ) -> None:
         """One of them was told to stop before for another reason, one has just ended."""
-        stage = Stage(database, monkeypatch, grace_seconds=60.0)
+        stage = Stage(database, monkeypatch, tmp_path, grace_seconds=60.0)
         sweep = add_sweep(cells=3)
         stage.sizes.note((sweep, 0), 3)
 

@@ -16,6 +16,7 @@ SETUP = wire.Setup(
     store="memory://yard",
     data="",
     cache="",
+    files="*",
     tasks="",
     device="cpu",
     threads=1,
