@@ -51,7 +51,7 @@ from db.steering import (
 )
 from jobs.retry import MOST_LOST, delay_seconds
 from jobs.spec import Answer, Claim, EpochReport, Failure, TrainResult
-from jobs.states import UNFINISHED, FailureReason, JobState, SweepState
+from jobs.states import RETRIED, UNFINISHED, FailureReason, JobState, SweepState
 from jobs.urls import masked
 
 __all__ = [
@@ -426,7 +426,8 @@ def _after(job: Row[Any], sweep: Row[Any], failure: Failure | None) -> tuple[Job
 def _is_tried_again(sweep: Row[Any], failure: Failure, own_failures: int) -> bool:
     if failure.beside:  # the next attempt is alone, and tells whether it was this job
         return True
-    if failure.reason not in sweep.retry_on or not failure.again:
+    retried = sweep.retry_on if isinstance(sweep.retry_on, list) else RETRIED  # else its row is damaged
+    if failure.reason not in retried or not failure.again:
         return False
     return failure.reason is FailureReason.LOST or own_failures <= sweep.retries  # `rescue` limits losses
 

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from db import history, leaderboard, queue, results, status, workers
 from db.models import Attempt, History, Job, Sweep, Worker
 from db.session import Database
-from jobs.spec import Claim, TrainResult
+from jobs.spec import Claim, Failure, TrainResult
 from jobs.states import FailureReason, JobState, SweepState
 from tests.db.conftest import AddSweep, Row
 
@@ -64,6 +64,22 @@ def test_a_job_whose_parameters_cannot_be_read_fails_alone(
         assert bad + 1 in claimed
         if bad not in claimed:  # else they are an object, for the trainer to judge
             assert (row(bad)["state"], row(bad)["reason"]) == (JobState.FAILED, FailureReason.ERROR)
+
+
+def test_a_sweep_whose_reasons_for_a_retry_cannot_be_read_is_rescued_as_the_others(
+    database: Database, add_sweep: AddSweep, row: Row
+) -> None:
+    for reasons in ("text", 7, True, {"lost": 1}, DEEP):
+        hostile, good = add_sweep(2), add_sweep(1)
+        lost, failed, other = claim(database, limit=2, first=hostile) + claim(database, first=good)
+        change(database, update(Sweep).where(Sweep.id == hostile).values(retry_on=reasons))
+        failure = Failure(job=failed.job, reason=FailureReason.LOST, error="it broke")
+        with database.writing() as session:
+            assert queue.let_go(session, [(failed, failure)]) == {failed.job: JobState.READY}
+            assert queue.rescue(session, WORKER) == 2
+            queue.cancel_sweep(session, hostile)
+            queue.cancel_sweep(session, good)
+        assert {row(one.job)["state"] for one in (lost, failed, other)} == {JobState.CANCELLED}, "all were ready again"
 
 
 def test_readers_show_what_can_be_read(
