@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from db import counts, steering
 from db.clock import now
 from db.models import Job, Sweep, literal
-from db.rows import execute_update
+from db.rows import execute_update, validated
 from db.submission import insert_jobs
 from jobs.errors import NotFound
 from jobs.spec import Json, SweepSpec
@@ -69,19 +69,21 @@ def stand(session: Session, sweep: int, *, lock: bool = False) -> Stand:
 
     Raises:
         NotFound: there is no such sweep.
+        RowDamaged: its row cannot be read.
     """
     query = select(Sweep).where(Sweep.id == sweep)
     row = session.scalars(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise NotFound(f"there is no sweep {sweep}; `gridyard status` lists them")
+    extending = f"the extension of sweep {sweep}"
     return Stand(
         sweep=sweep,
         state=row.state,
-        spec=_SPEC.validate_python(row.spec),
+        spec=validated(_SPEC, row.spec, f"the spec of sweep {sweep}"),
         epochs=row.epochs,
         total=row.total,
         stored=sum(counts.of_sweeps(session, [sweep])[sweep].values()),
-        todo=None if row.extending is None else _TODO.validate_python(row.extending),
+        todo=None if row.extending is None else validated(_TODO, row.extending, extending),
         metric=row.metric,
     )
 

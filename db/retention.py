@@ -9,6 +9,7 @@ Models are freed from the end of the sweep's own ranking, as many as it has abov
 better ones. Only attempts up to the one that succeeded are touched; one that runs has a later number.
 """
 
+import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from db.clock import now
 from db.models import Job, Kept, Model, Sweep, literal
 from db.rows import execute_update, sweep_spec, table
 from db.session import Database
+from jobs.errors import RowDamaged
 from jobs.spec import Claim, Keep
 from jobs.states import FINAL, JobState, SweepState
 from jobs.store import Store, best_path
 
+logger = logging.getLogger(__name__)
 JOBS, MODELS, KEPT = table(Job), table(Model), table(Kept)
 COLUMNS = ("job_id", "sweep_id", "attempt", "size", "rank_key", "finished_at", "due")
 AT_ONCE = 500  # jobs of a step, models of a transaction
@@ -81,9 +84,15 @@ def models(session: Session, sweep: int) -> Models:
 
 
 def keep_of(session: Session, sweep: int) -> Keep:
-    """What this sweep keeps."""
+    """What this sweep keeps; all, where its row does not say so."""
     uid = session.scalar(select(Sweep.uid).where(Sweep.id == sweep))
-    return Keep() if uid is None else sweep_spec(session, sweep, uid).keep  # it was deleted meanwhile
+    if uid is None:  # it was deleted meanwhile
+        return Keep()
+    try:
+        return sweep_spec(session, sweep, uid).keep
+    except RowDamaged as damage:
+        logger.warning("all of sweep %d is kept: %s", sweep, damage)
+        return Keep(last=True)
 
 
 def below(session: Session, sweep: int, best: int) -> tuple[int, int]:

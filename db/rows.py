@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import sys
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import CursorResult, Delete, Table, Update, select
@@ -13,6 +13,7 @@ from db.models import Base, Sweep
 from jobs.errors import RowDamaged
 from jobs.spec import JobSpec, Json, SweepSpec
 
+T = TypeVar("T")
 _SPEC = TypeAdapter(SweepSpec)
 _KEPT = 256  # specs that a process remembers
 _specs: dict[str, SweepSpec] = {}  # by the sweep's uid; what we take of a spec never changes
@@ -55,14 +56,23 @@ def sweep_spec(session: Session, sweep: int, uid: str) -> SweepSpec:
     spec = _specs.get(uid)
     if spec is None:
         stored = session.scalars(select(Sweep.spec).where(Sweep.id == sweep)).one()
-        try:
-            spec = _SPEC.validate_python(stored)
-        except ValidationError as error:
-            raise RowDamaged(f"the spec of sweep {sweep} in the database cannot be read: {_first(error)}") from None
+        spec = validated(_SPEC, stored, f"the spec of sweep {sweep}")
         if len(_specs) >= _KEPT:
             _specs.clear()
         _specs[uid] = spec
     return spec
+
+
+def validated(adapter: TypeAdapter[T], document: Any, what: str) -> T:
+    """What a document of a row says.
+
+    Raises:
+        RowDamaged: it is of another kind.
+    """
+    try:
+        return adapter.validate_python(document)
+    except ValidationError as error:
+        raise RowDamaged(f"{what} in the database cannot be read: {_first(error)}") from None
 
 
 def _first(error: ValidationError) -> str:

@@ -7,12 +7,14 @@ several, one rings.
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from db import clock, counts, extension, queue, removal, schedulers, workers
 from db.retention import Retention
 from db.ringer import Ringer
 from db.session import Database
-from jobs.errors import DatabaseAway, DatabaseError, NotFound, StoreError
+from jobs.errors import DatabaseAway, DatabaseError, GridyardError, StoreError
 from jobs.settings import Settings
 from jobs.store import Store
 from scheduler import extend
@@ -27,6 +29,23 @@ QUIET_SECONDS = 30.0  # at most, without a bell after one that was not rung
 KEEPING_SECONDS = 0.5  # of a round
 STORE_SECONDS = 30.0  # after a store that failed, before it is asked again
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def _apart(undone: str) -> Iterator[None]:
+    """A part of a round that keeps no other from its turn: whatever goes wrong in it is told, and the round goes on.
+
+    Raises:
+        DatabaseAway: the database is away, for all other parts too.
+    """
+    try:
+        yield
+    except DatabaseAway:
+        raise
+    except GridyardError as error:
+        logger.warning("%s: %s", undone, error)
+    except Exception:
+        logger.exception("%s", undone)
 
 
 class Service:
@@ -50,7 +69,7 @@ class Service:
             try:
                 self.pulse.done(self.tick(), time.monotonic() - began)
             except DatabaseError as error:
-                self.pulse.failed(error, away=True)
+                self.pulse.failed(error, away=isinstance(error, DatabaseAway))
                 logger.warning("no round: %s", error)
             except Exception as error:  # the loop is the last one to notice that something is wrong: it must go on
                 self.pulse.failed(error, away=False)
@@ -79,10 +98,17 @@ class Service:
         except DatabaseAway:
             self._deaf_until = time.time() + self._settings.lease_seconds
             raise
-        removed = self._remove_abandoned()
-        extended = self._extend_abandoned()
-        self._tidy()
-        rung = self._ring() if self._settings.broker else 0
+        self._round_at = time.time()  # also if the rest of the round fails: rescues go on
+        removed = extended = rung = 0
+        with _apart("nothing is removed"):
+            removed = self._remove_abandoned()
+        with _apart("nothing is extended"):
+            extended = self._extend_abandoned()
+        with _apart("files that are of no more use stay for now"):
+            self._tidy()
+        if self._settings.broker:
+            with _apart("no bell is rung"):
+                rung = self._ring()
         self._round_at = time.time()
         if rescued or due or removed:
             logger.info("rescued %d, due %d, removed %d", rescued, due, removed)
@@ -108,15 +134,12 @@ class Service:
             sweeps = removal.abandoned(session)
         gone, deadline = 0, time.monotonic() + REMOVING_SECONDS
         for sweep in sweeps:
-            this = removal.Removal(self._database, sweep, Store(self._settings.store_url))
-            try:
-                while more := this.step():
+            with _apart(f"sweep {sweep} is not removed"):
+                this = removal.Removal(self._database, sweep, Store(self._settings.store_url))
+                while this.step():
                     if time.monotonic() > deadline:
                         return gone
-            except StoreError as error:
-                logger.warning("sweep %d is not removed: %s", sweep, error)
-                continue
-            gone += not more
+                gone += 1
         return gone
 
     def _extend_abandoned(self) -> int:
@@ -125,13 +148,9 @@ class Service:
             sweeps = extension.abandoned(session)
         gone_on, deadline = 0, time.monotonic() + REMOVING_SECONDS
         for sweep in sweeps:
-            try:
+            with _apart(f"sweep {sweep} is not extended"):
                 extend.carry_on(self._database, sweep, seconds=max(0.001, deadline - time.monotonic()))
                 gone_on += 1
-            except DatabaseAway:
-                raise
-            except (DatabaseError, NotFound) as error:  # of this sweep: the round goes on
-                logger.warning("sweep %d is not extended: %s", sweep, error)
         return gone_on
 
     def _tidy(self) -> None:

@@ -1,16 +1,23 @@
 """Rows that somebody else has written: a claim sets aside what it cannot read, and readers read the rest."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
 
-from db import history, leaderboard, queue, results, status, workers
-from db.models import Attempt, History, Job, Sweep, Worker
+from db import clock, extension, history, leaderboard, queue, results, rows, status, workers
+from db.clock import now
+from db.models import Attempt, History, Job, Kept, Model, Sweep, Worker
 from db.session import Database
-from jobs.spec import Claim, Failure, TrainResult
+from jobs.errors import RowDamaged
+from jobs.settings import Settings
+from jobs.spec import BestModel, Claim, Failure, TrainResult
 from jobs.states import FailureReason, JobState, SweepState
+from scheduler.service import Service
 from tests.db.conftest import AddSweep, Row
 
 WORKER = "host:1:abc"
@@ -26,9 +33,9 @@ def change(database: Database, statement: Any) -> None:
         session.execute(statement)
 
 
-def claim(database: Database, **options: Any) -> list[Claim]:
+def claim(database: Database, *, lease_seconds: float = 60.0, **options: Any) -> list[Claim]:
     with database.writing() as session:
-        return queue.claim(session, "cpu", WORKER, 60.0, **options)
+        return queue.claim(session, "cpu", WORKER, lease_seconds, **options)
 
 
 @pytest.mark.parametrize("limit", [1, 8])
@@ -80,6 +87,38 @@ def test_a_sweep_whose_reasons_for_a_retry_cannot_be_read_is_rescued_as_the_othe
             queue.cancel_sweep(session, hostile)
             queue.cancel_sweep(session, good)
         assert {row(one.job)["state"] for one in (lost, failed, other)} == {JobState.CANCELLED}, "all were ready again"
+
+
+def test_a_damaged_sweep_stops_no_round_of_the_scheduler(
+    database: Database,
+    add_sweep: AddSweep,
+    result: Callable[..., TrainResult],
+    row: Row,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One whose files are due and one that is being extended; the jobs of others are rescued meanwhile."""
+    tidied, extended, good = add_sweep(1), add_sweep(1), add_sweep(4)
+    (claimed,) = claim(database, first=tidied)
+    best = BestModel(sha256="0", size=1, content=b"x")
+    with database.writing() as session:
+        assert queue.finish(session, [(claimed, replace(result(claimed.job), best=best))])
+    scheduler = Service(database, Settings(home=tmp_path))
+    monkeypatch.setattr(clock, "seconds_up", lambda session: math.inf)  # of the database's server
+    for spec in SPECS[-4:]:
+        rows._specs.clear()  # as another process
+        change(database, update(Sweep).where(Sweep.id == tidied).values(spec=spec))
+        change(
+            database, update(Sweep).where(Sweep.id == extended).values(spec=spec, extending={}, touched_at=now(-999))
+        )
+        change(database, update(Kept).values(due=True))
+        (lost,) = claim(database, first=good, lease_seconds=-1.0)
+        assert scheduler.tick().rescued == 1
+        assert row(lost.job)["state"] in (JobState.READY, JobState.WAITING)
+    with database.reading() as session, pytest.raises(RowDamaged, match=f"the spec of sweep {extended} in the"):
+        extension.stand(session, extended)
+    with database.reading() as session:
+        assert session.scalars(select(Model.freed_at)).all() == [None]
 
 
 def test_readers_show_what_can_be_read(

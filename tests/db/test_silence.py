@@ -1,6 +1,7 @@
 """Who is taken for silent: only who could have been heard; on both databases."""
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from db import clock, queue
 from db.session import Database
-from jobs.errors import DatabaseAway
+from jobs.errors import DatabaseAway, RowDamaged
 from jobs.settings import Settings
 from scheduler import service
 from scheduler.service import Service
@@ -121,3 +122,55 @@ def test_refusals_of_the_database_are_no_silence(stage: Stage, monkeypatch: pyte
             stage.scheduler.tick()
     stage.lose()
     assert stage.rescued() == 1
+
+
+@pytest.mark.parametrize("part", ["_remove_abandoned", "_extend_abandoned", "_tidy", "_ring"])
+def test_a_part_of_a_round_that_fails_each_time_stops_neither_rescues_nor_the_other_parts(
+    stage: Stage, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    settings = Settings(lease_seconds=LEASE, broker="redis://localhost")
+    monkeypatch.setattr(stage.scheduler, "_settings", settings)
+
+    def broken() -> int:
+        raise RuntimeError("a bug")
+
+    for name in ("_remove_abandoned", "_extend_abandoned", "_tidy", "_ring"):
+        went = broken if name == part else lambda name=name: len(done.append(name) or [])
+        monkeypatch.setattr(stage.scheduler, name, went)
+    for _ in range(3):
+        stage.lose()
+        assert stage.rescued() == 1
+        stage.now += 1.0
+    assert len(done) == 3 * 3
+
+
+def test_a_database_that_goes_away_in_the_middle_of_a_round_ends_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.rescued()
+
+    def away() -> int:
+        stage.now += 65.0  # in vain
+        raise DatabaseAway("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.scheduler, "_extend_abandoned", away)
+        with pytest.raises(DatabaseAway):
+            stage.scheduler.tick()
+    stage.lose()
+    assert stage.rescued() == 0, "nobody could have been heard meanwhile"
+
+
+def test_a_damaged_row_is_no_database_that_is_away(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+
+    def damaged() -> None:
+        stop.set()
+        raise RowDamaged("damaged")
+
+    monkeypatch.setattr(stage.scheduler, "tick", damaged)
+    stage.scheduler.run(stop)
+    rounds = stage.scheduler.pulse.registry.get_sample_value
+    assert rounds("gridyard_rounds_total", {"end": "error"}) == 1
+    assert rounds("gridyard_rounds_total", {"end": "database away"}) == 0
