@@ -36,10 +36,13 @@ MOST_COUNTED = 10_000  # models of a sweep, for whoever only wants to see
 
 _FREE_MODEL = (
     update(MODELS)
-    .where(MODELS.c.job_id == bindparam("by_job"), MODELS.c.freed_at.is_(None))
+    .where(
+        MODELS.c.job_id == bindparam("by_job"),
+        MODELS.c.attempt == bindparam("by_attempt"),
+        MODELS.c.freed_at.is_(None),
+    )
     .values(content=null(), path=func.coalesce(MODELS.c.path, bindparam("would_lie")), freed_at=now())
 )
-_FREE = update(KEPT).where(KEPT.c.job_id == bindparam("by_job")).values(rank_key=null(), due=True)
 _COLUMNS = select(Kept.job_id, Kept.sweep_id, Kept.attempt, Kept.rank_key, Model.path)
 # As the index has it: planners take a partial one only when they see its condition. A job that trains more epochs goes
 # on from its last checkpoint: it is seen to when it has succeeded again.
@@ -50,6 +53,7 @@ _DUE = (
 )
 # Not if it has succeeded again meanwhile, or was freed.
 _SEEN = (KEPT.c.job_id == bindparam("by_job"), KEPT.c.attempt == bindparam("by_attempt"))
+_FREE = update(KEPT).where(*_SEEN).values(rank_key=null(), due=True)
 _FORGET = delete(KEPT).where(*_SEEN, KEPT.c.rank_key.is_(None))
 _TIDY = update(KEPT).where(*_SEEN, KEPT.c.rank_key.is_not(None)).values(due=False)
 
@@ -105,17 +109,29 @@ def below(session: Session, sweep: int, best: int) -> tuple[int, int]:
 def free(session: Session, sweep: int, best: int) -> list[int]:
     """Free some models of a sweep that rank below so many; their jobs. Their files are to go once this is committed."""
     rows = session.execute(_ranked(sweep).add_columns(Kept.attempt, Kept.size).offset(best).limit(AT_ONCE)).all()
-    jobs, size = [], 0
+    attempts, size = {}, 0
     for row in rows:
-        jobs.append({"by_job": row.job_id, "would_lie": best_path(row.job_id, row.attempt)})
+        attempts[row.job_id] = row.attempt
         size += row.size
         if size > BYTES_AT_ONCE:
             break
+    jobs = [job for job, attempt in _lock_models(session, list(attempts)) if attempt == attempts[job]]
     if jobs:
-        jobs.sort(key=lambda job: job["by_job"])  # nobody waits in a circle with a removal
-        session.connection().execute(_FREE_MODEL, jobs)
-        session.connection().execute(_FREE, [{"by_job": job["by_job"]} for job in jobs])
-    return [job["by_job"] for job in jobs]
+        seen = [{"by_job": job, "by_attempt": attempts[job]} for job in jobs]
+        lie = [one | {"would_lie": best_path(one["by_job"], one["by_attempt"])} for one in seen]
+        session.connection().execute(_FREE_MODEL, lie)
+        session.connection().execute(_FREE, seen)
+    return jobs
+
+
+def _lock_models(session: Session, jobs: Collection[int]) -> list[tuple[int, int]]:
+    """(job, attempt) of their models that are there, locked: a job that succeeds again meanwhile has another one.
+
+    Lowest id first: nobody waits in a circle with a removal.
+    """
+    there = select(MODELS.c.job_id, MODELS.c.attempt).where(MODELS.c.job_id.in_(jobs), MODELS.c.freed_at.is_(None))
+    found = session.connection().execute(there.order_by(MODELS.c.job_id).with_for_update())
+    return [(row.job_id, row.attempt) for row in found]
 
 
 def _ranked(sweep: int) -> Select[int]:

@@ -7,15 +7,16 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 
-from db import migrate, queue, submission
-from db.models import Job, Sweep
+from db import migrate, queue, retention, submission
+from db.models import Job, Kept, Model, Sweep
 from db.session import Database
-from jobs.spec import Claim, EpochReport, Failure, TrainResult
+from jobs.spec import BestModel, Claim, EpochReport, Failure, TrainResult
 from jobs.states import FailureReason, JobState, SweepState
 from scheduler import extend as extending
 from scheduler import sweep_file
@@ -275,6 +276,35 @@ def test_a_job_that_ends_while_its_sweep_gets_more_epochs_trains_on(
     extender.join()
     assert states(database, sweep) == (SweepState.OPEN, [JobState.READY])
     assert claim(database).spec.epochs == 5
+
+
+def test_a_model_is_not_freed_of_a_job_that_succeeds_again_at_that_moment(
+    database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult]
+) -> None:
+    """It ranked below the best with the epochs it had; with more of them it may be the best."""
+
+    def finish(session: Any, claimed: Claim, score: float) -> None:
+        best = BestModel(sha256="0", size=1, content=b"x")
+        assert queue.finish(session, [(claimed, replace(result(claimed.job, score), best=best))])
+
+    sweep = add_sweep(2)
+    worse, better = claim(database), claim(database)
+    with database.writing() as session:
+        finish(session, worse, 0.1)
+        finish(session, better, 0.5)
+        assert queue.prolong(session, [worse.job]) == 1
+    again, freed = claim(database), []
+    assert (again.job, again.attempt) == (worse.job, 2)
+    race(
+        database,
+        lambda session: finish(session, again, 0.9),
+        lambda session: freed.extend(retention.free(session, sweep, 1)),
+    )
+    assert freed == []
+    with database.writing() as session:
+        assert session.scalars(select(Model.freed_at)).all() == [None, None]
+        assert session.scalars(select(Kept.rank_key).order_by(Kept.rank_key)).all() == [-0.9, -0.5]
+        assert retention.free(session, sweep, 1) == [better.job]
 
 
 def test_ends_of_several_kinds_lock_their_jobs_before_they_change_any(
