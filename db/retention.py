@@ -18,12 +18,12 @@ from sqlalchemy import Row, Select, bindparam, delete, func, insert, null, selec
 from sqlalchemy.orm import Session
 
 from db.clock import now
-from db.models import Job, Kept, Model, Sweep, literal
+from db.models import Attempt, Job, Kept, Model, Sweep, literal
 from db.rows import execute_update, sweep_spec, table
 from db.session import Database
 from jobs.errors import RowDamaged
 from jobs.spec import Claim, Keep
-from jobs.states import FINAL, JobState, SweepState
+from jobs.states import FINAL, FailureReason, JobState, SweepState
 from jobs.store import Store, best_path
 
 logger = logging.getLogger(__name__)
@@ -190,12 +190,16 @@ def greatest_job(session: Session) -> int:
 def counts_no_more(session: Session, waiting: Collection[tuple[str, int, int]]) -> set[tuple[str, int, int]]:
     """Those of these attempts, each with its sweep's uid and job, whose end would not be recorded any more."""
     jobs = {job for _, job, _ in waiting}
-    rows = session.execute(
-        select(Sweep.uid, Job.id, Job.attempt, Job.state).join(Sweep, Sweep.id == Job.sweep_id).where(Job.id.in_(jobs))
-    )
-    found = {(row.uid, row.id): (row.state, row.attempt) for row in rows}
-    running = JobState.RUNNING.value
-    return {one for one in waiting if one[:2] in found and found[one[:2]] != (running, one[2])}
+    columns = select(Sweep.uid, Job.id, Job.attempt, Job.state, Attempt.outcome).join(Sweep, Sweep.id == Job.sweep_id)
+    last = (Attempt.job_id == Job.id) & (Attempt.attempt == Job.attempt)
+    rows = session.execute(columns.outerjoin(Attempt, last).where(Job.id.in_(jobs)))
+    found = {(row.uid, row.id): row.attempt if _may_end(row.state, row.outcome) else None for row in rows}
+    return {one for one in waiting if one[:2] in found and found[one[:2]] != one[2]}
+
+
+def _may_end(state: str, outcome: str | None) -> bool:
+    """Whether the end of a job's last attempt would be recorded: it runs, or was taken for lost and is no other's."""
+    return state == JobState.RUNNING or (state in (JobState.READY, JobState.WAITING) and outcome == FailureReason.LOST)
 
 
 class Retention:

@@ -313,6 +313,17 @@ def test_the_database_knows_whose_files_are_needed(database: Database, add_sweep
         assert retention.greatest_job(session) == greatest
 
 
+def test_an_end_of_a_lost_attempt_counts_until_somebody_claims_the_job(database: Database, add_sweep: AddSweep) -> None:
+    add_sweep(1)
+    with database.writing() as session:
+        (claim,) = queue.claim(session, "cpu", "w", 60.0)
+        waiting = {(claim.spec.sweep_uid, claim.job, 1)}
+        assert queue.rescue(session, "w") == 1
+        assert retention.counts_no_more(session, waiting) == set()
+        assert queue.claim(session, "cpu", "w", 60.0)
+        assert retention.counts_no_more(session, waiting) == waiting
+
+
 def test_a_job_that_trains_more_epochs_keeps_its_checkpoint_until_it_has_succeeded_again(
     database: Database, add_sweep: AddSweep, succeed: Succeed, store: Store
 ) -> None:
