@@ -10,6 +10,7 @@ better ones. Only attempts up to the one that succeeded are touched; one that ru
 """
 
 import logging
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 JOBS, MODELS, KEPT = table(Job), table(Model), table(Kept)
 COLUMNS = ("job_id", "sweep_id", "attempt", "size", "rank_key", "finished_at", "due")
 AT_ONCE = 500  # jobs of a step, models of a transaction
+FEWEST = 20  # jobs of a step whose files go, however slow the store is: before the first, it is listed
 BYTES_AT_ONCE = 64 << 20  # of models in a transaction, and one more
 PAUSE = 1.0  # of the time the last transaction took: SQLite has no queue for its write lock
 MOST_COUNTED = 10_000  # models of a sweep, for whoever only wants to see
@@ -208,8 +210,12 @@ class Retention:
     def __init__(self, database: Database, store: Store) -> None:
         self._database, self._store = database, store
 
-    def step(self) -> bool:
+    def step(self, deadline: float = math.inf) -> bool:
         """See to some jobs; whether there may be more.
+
+        Args:
+            deadline: by the monotonic clock; from then on, files of no more than a few jobs are removed, for a store
+                that is far away takes its time.
 
         Raises:
             DatabaseError: the database is away. What is left is done by whoever goes on.
@@ -218,13 +224,21 @@ class Retention:
         with self._database.reading() as session:
             due = session.execute(_DUE.order_by(Kept.sweep_id, Kept.job_id).limit(AT_ONCE)).all()
             keeps = {sweep: keep_of(session, sweep) for sweep in {row.sweep_id for row in due}}
-        freed = [self.free(sweep, keep.best) for sweep, keep in sorted(keeps.items()) if keep.best is not None]
-        if not any(freed):  # else those are seen to first: what is due says that its sweep is to be looked at
-            self._remove(due, keeps)
+        freed, seen = 0, set()
+        for sweep, keep in sorted(keeps.items()):
+            freed += 0 if keep.best is None else self.free(sweep, keep.best, deadline)
+            seen.add(sweep)
+            if time.monotonic() > deadline:
+                break
+        if not freed:  # else those are seen to first: what is due says that its sweep is to be looked at
+            self._remove([row for row in due if row.sweep_id in seen], keeps, deadline)
         return bool(due)
 
-    def free(self, sweep: int, best: int) -> int:
+    def free(self, sweep: int, best: int, deadline: float = math.inf) -> int:
         """Free some models of a sweep that rank below so many, in the database, then in the store; how many.
+
+        Args:
+            deadline: as of `step`, which sees to the files that are left.
 
         Raises:
             DatabaseError, StoreError: as `step`.
@@ -237,12 +251,18 @@ class Retention:
             with self._database.reading() as session:
                 due = session.execute(_DUE.where(Kept.job_id.in_(jobs)).order_by(Kept.job_id)).all()
                 keep = keep_of(session, sweep)
-            self._remove(due, {sweep: keep})
+            self._remove(due, {sweep: keep}, deadline)
         return len(jobs)
 
-    def _remove(self, due: Sequence[Row[int, int, int, float | None, str | None]], keeps: Mapping[int, Keep]) -> None:
-        """Remove the files of these jobs, then what says that they are to go."""
+    def _remove(
+        self, due: Sequence[Row[int, int, int, float | None, str | None]], keeps: Mapping[int, Keep], deadline: float
+    ) -> None:
+        """Remove the files of these jobs, then what says that they are to go; until the deadline, but of a few."""
+        removed: list[Row[int, int, int, float | None, str | None]] = []
         for row in due:
+            if len(removed) >= FEWEST and time.monotonic() > deadline:
+                break
+            removed.append(row)
             gone = row.rank_key is None
             if not keeps[row.sweep_id].last:
                 self._store.remove_attempts(row.job_id, row.attempt, keep=None if gone else row.path)
@@ -250,11 +270,11 @@ class Retention:
                 self._store.remove(best_path(row.job_id, row.attempt))
                 self._store.prune(row.job_id)
         freed, tidied = (
-            [{"by_job": row.job_id, "by_attempt": row.attempt} for row in due if (row.rank_key is None) is gone]
+            [{"by_job": row.job_id, "by_attempt": row.attempt} for row in removed if (row.rank_key is None) is gone]
             for gone in (True, False)
         )
         started = time.monotonic()
-        if due:
+        if removed:
             with self._database.writing() as session:
                 for statement, jobs in ((_FORGET, freed), (_TIDY, tidied)):
                     if jobs:

@@ -160,7 +160,7 @@ class Service:
             return
         try:
             retention = Retention(self._database, Store(self._settings.store_url))
-            while retention.step() and time.monotonic() < deadline:
+            while retention.step(deadline) and time.monotonic() < deadline:
                 pass
         except StoreError as error:
             logger.warning("files that are of no more use stay for now: %s", error)

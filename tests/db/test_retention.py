@@ -324,6 +324,20 @@ def test_an_end_of_a_lost_attempt_counts_until_somebody_claims_the_job(database:
         assert retention.counts_no_more(session, waiting) == waiting
 
 
+def test_a_store_that_is_slow_holds_nobody_up(
+    database: Database, add_sweep: AddSweep, succeed: Succeed, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "FEWEST", 2)
+    sweeps = [add_sweep(3, keep=Keep(best=1)) for _ in range(3)]
+    jobs = [job for sweep in sweeps for job in succeed(sweep, 0.1, 0.2, 0.3, in_store=True)]
+    steps, left = Retention(database, store), [len(files(store))]
+    while steps.step(deadline=0.0):
+        left.append(len(files(store)))
+    assert all(0 <= before - after <= 2 * 2 for before, after in itertools.pairwise(left))
+    assert with_models(database) == jobs[2::3]
+    assert files(store) == sorted(best_path(job, 1) for job in jobs[2::3])
+
+
 def test_a_job_that_trains_more_epochs_keeps_its_checkpoint_until_it_has_succeeded_again(
     database: Database, add_sweep: AddSweep, succeed: Succeed, store: Store
 ) -> None:
