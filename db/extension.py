@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import and_, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from db import counts, steering
 from db.clock import now
-from db.models import Job, Sweep, literal
+from db.models import Attempt, Job, Sweep, literal
 from db.rows import execute_update, validated
 from db.submission import insert_jobs
 from jobs.errors import NotFound
 from jobs.spec import Json, SweepSpec
-from jobs.states import JobState, SweepState
+from jobs.states import FailureReason, JobState, SweepState
 
 ABANDONED_SECONDS = 120.0  # an extender that gave no sign for so long is dead
 EXTENDED = (SweepState.OPEN, SweepState.PAUSED, SweepState.FINISHED)
@@ -155,9 +155,14 @@ def prolong_some(session: Session, sweep: int, after: Place, limit: int) -> tupl
     if found.stored < found.total:  # another extension has begun since the caller looked
         return START, 0
     if after == START:
-        # Who has ended by now and not yet committed did not know of more epochs; who ends later will.
-        running = select(Job.id).where(Job.sweep_id == sweep, Job.state == literal(JobState.RUNNING))
-        session.execute(running.order_by(Job.id).with_for_update())
+        # Who has ended by now and not yet committed did not know of more epochs; who ends later will. So may jobs end
+        # whose attempt was taken for lost, until somebody claims them.
+        lost = exists().where(
+            Attempt.job_id == Job.id, Attempt.attempt == Job.attempt, Attempt.outcome == FailureReason.LOST
+        )
+        tried = and_(Job.state.in_([JobState.READY, JobState.WAITING]), Job.attempt > 0, lost)
+        ending = select(Job.id).where(Job.sweep_id == sweep, or_(Job.state == literal(JobState.RUNNING), tried))
+        session.execute(ending.order_by(Job.id).with_for_update(of=Job))
     until = func.coalesce(Job.until, found.spec.epochs)
     short = (Job.sweep_id == sweep, Job.state == literal(JobState.SUCCEEDED), until < found.epochs)
     query = select(Job.id, Job.pack, Job.params, Job.epochs, until.label("until")).where(*short)

@@ -255,14 +255,21 @@ def test_who_claims_of_one_sweep_alone_waits_for_nobody(database: Database, add_
         assert queue.claim(other, "cpu", "w", 60.0)
 
 
+@pytest.mark.parametrize("lost", [True, False])
 @pytest.mark.parametrize("held_first", [True, False])
 def test_a_job_that_ends_while_its_sweep_gets_more_epochs_trains_on(
-    database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult], held_first: bool
+    database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult], held_first: bool, lost: bool
 ) -> None:
-    """Whichever comes first: a result that knew nothing of more epochs is found, one that comes later asks."""
+    """Whichever comes first: a result that knew nothing of more epochs is found, one that comes later asks.
+
+    So does a late result, of an attempt that was taken for lost.
+    """
     sweep = submit(database, sweep_file.parse({"task": "iris", "epochs": 2})).sweep
     claimed = claim(database)
     ended = result(claimed.job)
+    if lost:
+        with database.writing() as session:
+            assert queue.rescue(session, "w") == 1
     extender = threading.Thread(target=extend, args=(database, sweep, {"epochs": 5}))
     if held_first:
         with database.writing() as session:
