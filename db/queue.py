@@ -109,7 +109,7 @@ _FINISH_LATE = (
     update(JOBS)
     .where(
         JOBS.c.id == bindparam("by_job"),
-        JOBS.c.state.in_([JobState.READY, JobState.WAITING]),
+        or_(JOBS.c.state == literal(JobState.READY), JOBS.c.state == literal(JobState.WAITING)),  # many take no list
         JOBS.c.attempt == bindparam("by_attempt"),
     )
     .values(_ENDED | {"due_at": null()})

@@ -426,3 +426,14 @@ def test_processes_that_claim_at_the_same_time_never_take_a_job_twice(
     with database.reading() as session:
         running = session.scalars(select(func.count()).where(Job.state == JobState.RUNNING)).one()
     assert running == 1_000
+
+
+def test_several_late_results_count_together(
+    database: Database, add_sweep: AddSweep, row: Row, result: Callable[..., TrainResult]
+) -> None:
+    add_sweep(3)
+    with database.writing() as session:
+        lost = queue.claim(session, "cpu", "w", 60.0, limit=3)
+        assert queue.rescue(session, "w") == 3
+        assert queue.finish(session, [(one, result(one.job)) for one in lost]) == {one.job for one in lost}
+    assert {row(one.job)["state"] for one in lost} == {JobState.SUCCEEDED}
