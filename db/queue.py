@@ -118,14 +118,12 @@ _LOST: Select[Any] = (
     select(JOBS.c.id, ATTEMPTS.c.worker, JOBS.c.attempt, JOBS.c.rank_key)
     .join(ATTEMPTS, (ATTEMPTS.c.job_id == JOBS.c.id) & (ATTEMPTS.c.attempt == JOBS.c.attempt))
     .where(JOBS.c.state.in_([JobState.READY, JobState.WAITING]), ATTEMPTS.c.outcome == FailureReason.LOST)
-    .order_by(JOBS.c.id)
-    .with_for_update(of=JOBS)
 )
 _ATTEMPT = (ATTEMPTS.c.job_id == bindparam("by_job"), ATTEMPTS.c.attempt == bindparam("by_attempt"))
 _FINISH_ATTEMPT = update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), outcome=JobState.SUCCEEDED, error=null())
 _CAME_TO = {"outcome": bindparam("came_to"), "error": bindparam("told"), "epoch": story.epoch_reached()}
 _END_ATTEMPT = update(ATTEMPTS).where(*_ATTEMPT).values(finished_at=now(), **_CAME_TO)
-_HELD_COLUMNS = ("id", "worker", "attempt", "failures", "lost", "sweep_id", "rank_key")
+_HELD_COLUMNS = ("id", "state", "worker", "attempt", "failures", "lost", "sweep_id", "rank_key")
 _HELD: Select[Any] = select(*(JOBS.c[name] for name in _HELD_COLUMNS))
 
 # How a job is let go: its new state, and whether it failed → the move.
@@ -209,7 +207,7 @@ def finish(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -> set[
         The jobs whose claim held, or was lost without a successor; the others are as they were.
     """
     held = _lock_held(session, [claim for claim, _ in ended])
-    lost = _lock_lost(session, [claim for claim, _ in ended if _key(claim) not in held])
+    lost = _lost_of(session, [claim for claim, _ in ended if _key(claim) not in held])
     ours, late = ([(claim, result) for claim, result in ended if _key(claim) in rows] for rows in (held, lost))
     for move, some in ((_FINISH, ours), (_FINISH_LATE, late)):
         if some:
@@ -223,8 +221,8 @@ def finish(session: Session, ended: Sequence[tuple[Claim, TrainResult]]) -> set[
     return {claim.job for claim, _ in ours}
 
 
-def _lock_lost(session: Session, claims: Sequence[Claim]) -> dict[tuple[int, str, int], Row[Any]]:
-    """Those of these attempts that were taken for lost, while nobody has claimed their jobs since; locked."""
+def _lost_of(session: Session, claims: Sequence[Claim]) -> dict[tuple[int, str, int], Row[Any]]:
+    """Those of these attempts that were taken for lost, while nobody has claimed their jobs since; they are locked."""
     if not claims:
         return {}
     rows = session.connection().execute(_LOST.where(JOBS.c.id.in_([claim.job for claim in claims])))
@@ -233,10 +231,10 @@ def _lock_lost(session: Session, claims: Sequence[Claim]) -> dict[tuple[int, str
 
 
 def _lock_held(session: Session, claims: Sequence[Claim]) -> dict[tuple[int, str, int], Row[Any]]:
-    """Which of these claims hold. Their rows stay locked, lowest id first, so that nobody waits in a circle."""
-    rows = _HELD.where(JOBS.c.id.in_([claim.job for claim in claims]))
-    locked = rows.where(JOBS.c.state == literal(JobState.RUNNING)).order_by(JOBS.c.id).with_for_update()
-    return {(row.id, row.worker, row.attempt): row for row in session.connection().execute(locked)}
+    """Which of these claims hold. All their jobs stay locked, lowest id first, so that nobody waits in a circle."""
+    rows = _HELD.where(JOBS.c.id.in_([claim.job for claim in claims])).order_by(JOBS.c.id).with_for_update()
+    locked = session.connection().execute(rows)
+    return {(row.id, row.worker, row.attempt): row for row in locked if row.state == JobState.RUNNING}
 
 
 def lock(session: Session, claims: Sequence[Claim]) -> None:
@@ -360,6 +358,8 @@ def came_back(session: Session, worker: str, held: Collection[Held]) -> int:
     Returns:
         The number of jobs whose losses are one less; asking again changes nothing.
     """
+    of_jobs = select(JOBS.c.id).where(JOBS.c.id.in_({job for job, _ in held}))
+    session.connection().execute(of_jobs.order_by(JOBS.c.id).with_for_update())  # before attempts, as all do
     here = (tuple_(ATTEMPTS.c.job_id, ATTEMPTS.c.attempt).in_(list(held)), ATTEMPTS.c.worker == worker)
     lost = (ATTEMPTS.c.outcome == FailureReason.LOST, ATTEMPTS.c.error.not_like(f"%{CAME_BACK}"))
     told = update(ATTEMPTS).where(*here, *lost).values(error=ATTEMPTS.c.error + CAME_BACK)

@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from db import migrate, queue, retention, submission
+from db.clock import now
 from db.models import Job, Kept, Model, Sweep
 from db.session import Database
 from jobs.spec import BestModel, Claim, EpochReport, Failure, TrainResult
@@ -339,6 +340,26 @@ def test_ends_of_several_kinds_lock_their_jobs_before_they_change_any(
         assert queue.let_go(session, [(earlier, failed(earlier))]) == {earlier.job: JobState.READY}
     heartbeat.join()
     assert errors == []
+
+
+def test_who_comes_back_waits_for_a_late_result_and_not_in_a_circle(
+    database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult]
+) -> None:
+    """Of a worker presumed dead: all lock jobs before attempts; what it lost and what it holds, in one order."""
+    add_sweep(40)
+    with database.writing() as session:
+        claims = queue.claim(session, "cpu", "w", 60.0, limit=40)
+        session.execute(update(Job).where(Job.id % 2 == 0).values(lease_expires_at=now(-1.0)))
+        assert queue.rescue(session) == 20
+    held = [(one.job, one.attempt) for one in claims]
+
+    def ends(session: Any) -> None:
+        queue.finish(session, [(one, result(one.job)) for one in random.sample(claims, 8)])
+
+    def lives(session: Any) -> None:
+        queue.came_back(session, "w", random.sample(held, 40))
+
+    together(database, [ends, ends, ends, lives, lives, lives], rounds=10)
 
 
 def together(database: Database, writers: Sequence[Callable[[Any], Any]], rounds: int) -> None:
