@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, null, update
 from db.clock import now
 from db.models import Attempt, Job, Sweep, literal
 from db.rows import table
+from db.steering import ENDED_AT
 from jobs.errors import RowDamaged
 from jobs.states import FailureReason, JobState, SweepState
 
@@ -20,7 +21,7 @@ def fail(connection: Connection, taken: Collection[Row[Any]], worker: str, damag
     """running → failed, of jobs that this worker has just claimed: no attempt could end otherwise."""
     logger.error("%d jobs are set aside: %s", len(taken), damage)
     why = {"reason": FailureReason.ERROR, "error": str(damage), "failures": JOBS.c.failures + 1}
-    end = {"worker": null(), "slot": null(), "lease_expires_at": null(), "finished_at": now()}
+    end = {"worker": null(), "slot": null(), "lease_expires_at": null(), "finished_at": ENDED_AT}
     for row in taken:
         fence = (JOBS.c.id == row.id, JOBS.c.state == literal(JobState.RUNNING), JOBS.c.worker == worker)
         failed = update(JOBS).where(*fence, JOBS.c.attempt == row.attempt)

@@ -40,6 +40,7 @@ from db.clock import now
 from db.models import Attempt, Job, Model, Sweep, literal
 from db.rows import execute_update, finite_or_none, rank_key, table
 from db.steering import (
+    ENDED_AT,
     cancel_sweep,
     limit_sweep,
     pause_sweep,
@@ -139,8 +140,8 @@ _LET_GO = {
     for state, times in (
         (JobState.READY, {}),
         (JobState.WAITING, {"due_at": now(bindparam("delay"))}),
-        (JobState.FAILED, {"finished_at": now()}),
-        (JobState.CANCELLED, {"finished_at": now()}),
+        (JobState.FAILED, {"finished_at": ENDED_AT}),
+        (JobState.CANCELLED, {"finished_at": ENDED_AT}),
     )
 }
 

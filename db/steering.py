@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.clock import now
 from db.models import Job, Sweep, literal
-from db.rows import execute_update
+from db.rows import execute_update, table
 from jobs.errors import InputError, NotFound
 from jobs.params import follows_epochs
 from jobs.states import FailureReason, JobState, SweepState
@@ -22,6 +22,9 @@ REOPENED = {
     JobState.FAILED: {SweepState.OPEN, SweepState.FINISHED},
 }
 STEERED = (SweepState.OPEN, SweepState.PAUSED, SweepState.CANCELLED, SweepState.FINISHED)
+
+# When a job ended that has not succeeded. What has a result keeps the moment of it.
+ENDED_AT = case((table(Job).c.rank_key.is_(None), now()), else_=table(Job).c.finished_at)
 
 # A job that is tried anew, with all its retries. What has a result keeps the moment of it.
 FRESH: dict[str, Any] = {
@@ -52,7 +55,7 @@ def cancel_sweep(session: Session, sweep: int) -> int:
 def cancel_unstarted(session: Session, sweep: int) -> int:
     """waiting and ready → cancelled; their number. The sweep is cancelled, and its row locked."""
     unstarted = Job.state.in_([JobState.WAITING, JobState.READY])
-    values = {"state": JobState.CANCELLED, "finished_at": now(), "due_at": null()}
+    values = {"state": JobState.CANCELLED, "finished_at": ENDED_AT, "due_at": null()}
     return execute_update(session, update(Job).where(Job.sweep_id == sweep, unstarted).values(values))
 
 

@@ -408,3 +408,21 @@ class TestRefused:
         assert extend(database, sweep, {"seeds": 3}).jobs == 4
         assert stand(database, sweep).state == SweepState.PAUSED
         assert claim(database) == []
+
+    @pytest.mark.parametrize("end", ["cancelled", "cancelled while it trains", "failed"])
+    def test_a_job_that_does_not_get_to_more_epochs_keeps_the_moment_of_its_result(
+        self, database: Database, end: str
+    ) -> None:
+        sweep = submitted(database, grid={"lr": [0.1]}, seeds=1)
+        finish(database, claim(database))
+        (before,) = rows(database, sweep)
+        assert extend(database, sweep, {"epochs": 20}).again == 1
+        running = [] if end == "cancelled" else claim(database)
+        with database.writing() as session:
+            if end != "failed":
+                queue.cancel_sweep(session, sweep)
+            failure = Failure(job=before.id, reason=FailureReason.DIVERGED, error="nan") if end == "failed" else None
+            queue.let_go(session, [(one, failure) for one in running])
+        (after,) = rows(database, sweep)
+        assert after.state == end.split()[0]
+        assert after.finished_at == before.finished_at
