@@ -42,7 +42,12 @@ def write_epochs(database: Database, watches: list[Watch]) -> None:
 
 
 def write_ends(database: Database, watches: list[Watch]) -> None:
-    """One transaction: the last reports, and the move of each job, noted in its watch."""
+    """One transaction: the last reports, and the move of each job, noted in its watch.
+
+    Of several attempts at one job only the newest can count: the others have lost their claim to it.
+    """
+    newest = {one.job: one.attempt for one in sorted((watch.claim for watch in watches), key=lambda one: one.attempt)}
+    watches = [watch for watch in watches if watch.claim.attempt == newest[watch.claim.job]]
     results = [(watch.claim, watch.outcome) for watch in watches if isinstance(watch.outcome, TrainResult)]
     others = [watch for watch in watches if not isinstance(watch.outcome, TrainResult) and not is_lost(watch)]
     reports = [(watch.claim, watch.reports) for watch in others if watch.reports]

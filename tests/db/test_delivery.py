@@ -25,6 +25,7 @@ from workers.delivery import KEPT_SECONDS, Delivery
 from workers.holdings import Holdings
 from workers.spool import Spool
 from workers.watch import Watch
+from workers.writing import write_ends
 
 AddSweep = Callable[..., int]
 Row = Callable[[int], dict[str, Any]]
@@ -358,3 +359,21 @@ class TestStrangers:
         machine.delivery._try_round()
         machine.delivery.stop()
         assert caplog.text.count("cannot be read") == 1
+
+
+def test_of_two_attempts_at_a_job_that_end_together_each_is_told_its_own_end(
+    database: Database, add_sweep: AddSweep
+) -> None:
+    """A worker froze, lost a job and got it again."""
+    add_sweep(1)
+    watches = []
+    for _ in range(2):
+        with database.writing() as session:
+            queue.rescue(session, "w")
+            (claim,) = queue.claim(session, "cpu", "w", 60.0)
+        watches.append(Watch(claim))
+    earlier, later = watches
+    earlier.end(Failure(job=earlier.claim.job, reason=FailureReason.ERROR, error="it broke"))
+    later.end(Stopped(job=later.claim.job, answer=Answer.GIVE_BACK, epoch=0))
+    write_ends(database, watches)
+    assert (earlier.became, later.became) == (None, "stopped; the job is now ready")
