@@ -101,5 +101,6 @@ def out_of_service(session: Session, alive_seconds: float = ALIVE_SECONDS) -> li
     return [
         OutOfService(worker=row.id, why=why)
         for row in session.execute(query)
-        for why in (row.info or {}).get("out_of_service", {}).values()
+        for why in documents.mapping(documents.mapping(row.info).get("out_of_service")).values()
+        if isinstance(why, str)
     ]

@@ -73,7 +73,8 @@ class Yard(Collector):
         if self._tallies is not None:
             for worker, tally in tallies.items():
                 before = self._tallies.get(worker, {})
-                self._attempts.update({outcome: number - before.get(outcome, 0) for outcome, number in tally.items()})
+                ended = {outcome: tally.get(outcome, 0) - before.get(outcome, 0) for outcome in OUTCOMES}
+                self._attempts.update({outcome: number for outcome, number in ended.items() if number > 0})
         self._tallies = tallies
 
 
