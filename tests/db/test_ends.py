@@ -146,11 +146,39 @@ class TestLosses:
     ) -> None:
         add_sweep(2)
         lose(database, SUSPECT)
-        add_sweep()
+        add_sweep(priority=1)
         assert [one.job for one in claim(database, alone=False)] == [3]
         assert claim(database, alone=False) == []
         (suspect,) = claim(database, alone=True)
         assert (suspect.job, suspect.suspect) == (1, True)
+
+    def test_a_worker_gets_nothing_less_urgent_than_a_suspect_until_somebody_has_that(
+        self, database: Database, add_sweep: AddSweep
+    ) -> None:
+        """Or one with two slots would always hold something else, and the suspect wait for ever."""
+        add_sweep()
+        lose(database, SUSPECT)
+        add_sweep(2)
+        add_sweep(2, priority=-1)
+        for limit in (1, 8):
+            assert claim(database, alone=False, limit=limit) == []
+        assert [one.job for one in claim(database, "w2", alone=True)] == [1]
+        assert [one.job for _ in range(4) for one in claim(database, alone=False)] == [2, 3, 4, 5]
+
+    def test_the_other_jobs_of_a_suspects_sweep_are_not_held_up(self, database: Database, add_sweep: AddSweep) -> None:
+        add_sweep(3)
+        with database.writing() as session:
+            session.execute(update(Job).where(Job.id == 1).values(lost=SUSPECT, attempt=SUSPECT))
+        assert [one.job for _ in range(2) for one in claim(database, alone=False)] == [2, 3]
+
+    def test_a_suspect_whose_sweep_may_have_no_more_holds_up_nobody(
+        self, database: Database, add_sweep: AddSweep
+    ) -> None:
+        add_sweep(2, max_running=1)
+        with database.writing() as session:
+            session.execute(update(Job).where(Job.id == 1).values(lost=SUSPECT, attempt=SUSPECT))
+        add_sweep()
+        assert [one.job for _ in range(2) for one in claim(database, alone=False)] == [2, 3]
 
     def test_a_job_with_which_one_worker_was_lost_is_no_suspect_yet(
         self, database: Database, add_sweep: AddSweep
