@@ -48,9 +48,14 @@ def heartbeat(session: Session, worker: str, *, slots: int, busy: int, info: Jso
     execute_update(session, update(Worker).where(Worker.id == worker).values(values))
 
 
-def stop(session: Session, worker: str) -> None:
-    """The worker has stopped in order."""
-    execute_update(session, update(Worker).where(Worker.id == worker).values(stopped_at=now(), busy=0))
+def stop(session: Session, worker: str, info: Json | None = None) -> None:
+    """The worker has stopped in order.
+
+    Args:
+        info: the last that is to be known of it; None: what it has said.
+    """
+    values = {"stopped_at": now(), "busy": 0} | ({} if info is None else {"info": info})
+    execute_update(session, update(Worker).where(Worker.id == worker).values(values))
 
 
 def of_process(session: Session, host: str, pid: int) -> list[str]:

@@ -17,6 +17,7 @@ from db.session import Database
 from jobs import logs
 from jobs.errors import DatabaseError, GridyardError, NoTrainer
 from jobs.settings import Settings
+from jobs.spec import Json
 from workers import celery_app, messages
 from workers.claimer import Sizes
 from workers.delivery import Delivery
@@ -84,7 +85,7 @@ def start(
         delivery.stop()
         heartbeat.stop()
         crew.close()
-        _leave(database, worker)
+        _leave(database, worker, heartbeat.info())
     if crew.broken is not None:
         first_line = crew.broken.partition("\n")[0]
         kind = GridyardError if crew.by_chance else NoTrainer
@@ -130,10 +131,10 @@ def _serve(
     return celery_worker.exitcode or 0
 
 
-def _leave(database: Database, worker: str) -> None:
+def _leave(database: Database, worker: str, info: Json) -> None:
     try:
         with database.writing() as session:
-            workers.stop(session, worker)
+            workers.stop(session, worker, info)
     except DatabaseError as error:
         logger.warning("the worker leaves without a word: %s", error)
     database.close()
