@@ -23,7 +23,8 @@ from scheduler.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 ASKING_SECONDS = 10.0  # a client that says nothing for so long is hung up on
-OUTCOMES = (JobState.SUCCEEDED, JobState.CANCELLED, "given back", "preempted", "claim lost", *FailureReason)
+REASONS = tuple(reason for reason in FailureReason if reason is not FailureReason.LOST)  # which shows as rescues
+OUTCOMES = (JobState.SUCCEEDED, JobState.CANCELLED, "given back", "preempted", "claim lost", *REASONS)
 
 
 class Yard(Collector):

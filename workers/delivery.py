@@ -114,6 +114,8 @@ class Delivery:
             raise refusal
         if watch.became is None:
             free(self._database, self._settings.store_url, watch)
+        else:
+            self._holdings.outcomes.count(watch.came_to)
         self._spool.remove(end.claim)
         told = watch.became or "is recorded already, or counts no longer: the job was taken back"
         seconds = time.monotonic() - began

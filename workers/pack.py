@@ -115,7 +115,8 @@ class Pack:
         """These are recorded, or never will be."""
         for watch in watches:
             self._holdings.let_go(watch.claim)
-            self._holdings.outcomes.count(watch.came_to)
+            if watch.became is not None or not watch.spooled:  # who records what waits on disk counts it
+                self._holdings.outcomes.count(watch.came_to)
         gone = set(watches)
         self.ended = [watch for watch in self.ended if watch not in gone]
 

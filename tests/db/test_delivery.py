@@ -81,6 +81,7 @@ class TestDelivered:
         assert (job["state"], job["score"], job["worker"], job["attempt"]) == (JobState.SUCCEEDED, 0.8, None, 1)
         assert machine.attempts(claimed.job) == [("succeeded", None)]
         assert (machine.spool.waiting(), machine.delivery.round()) == ([], 0)
+        assert machine.holdings.outcomes.counted() == {"succeeded": 1}
 
     def test_one_that_lies_there_again_changes_nothing_and_keeps_its_model(
         self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
@@ -96,6 +97,7 @@ class TestDelivered:
         assert machine.delivery.round() == 1
         assert (row(claimed.job), machine.spool.waiting()) == (before, [])
         assert machine.store.read("1/1/best.safetensors") == b"large"
+        assert machine.holdings.outcomes.counted() == {"succeeded": 1}
 
     def test_two_workers_that_deliver_the_same_at_once_record_it_once(
         self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result

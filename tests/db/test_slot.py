@@ -409,8 +409,10 @@ class TestEnds:
             patch.setattr(recorder, "together", away)
             stage.work(finishing)
         assert row(1)["state"] == JobState.RUNNING
-        assert Delivery(database, stage.settings, Holdings()).round() == 1
+        next_worker = Holdings()
+        assert Delivery(database, stage.settings, next_worker).round() == 1
         assert row(1)["state"] == JobState.SUCCEEDED
+        assert [one.outcomes.counted() for one in (stage.holdings, next_worker)] == [{}, {"succeeded": 1}]
 
     def test_where_even_the_disk_is_full_an_end_waits_in_memory_and_says_so(
         self, stage: Stage, add_sweep: Callable[..., int], finishing: Script, row: Row,
