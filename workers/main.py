@@ -67,7 +67,9 @@ def start(
     with database.writing() as session:
         workers.register(session, worker, queue, len(devices), info)
     slots_here = [
-        Slot(worker, queue, database, settings, holdings, sizes, device, first, number)
+        Slot(
+            worker, queue, database, settings, holdings, sizes, device, first, number, shared=devices.count(device) > 1
+        )
         for number, device in enumerate(devices)
     ]
     crew = Slots(slots_here, stop=departure.ask)

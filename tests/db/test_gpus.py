@@ -19,6 +19,7 @@ from tests.db.test_slot import Puppet, Script, Stage
 from workers import devices, slots
 from workers.gpu import Gpu
 from workers.heartbeat import Heartbeat
+from workers.slot import Slot
 from workers.supervisor import TrainerDied
 from workers.wire import Message
 
@@ -133,6 +134,16 @@ def test_a_plain_error_asks_nobody_about_the_gpu(
     assert trainer.packs == [[1], [2]]
     assert tool.asked == 1  # before its trainer started
     assert row(2)["state"] == JobState.FAILED
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_gpu_that_is_full_of_the_jobs_of_the_slot_beside_is_well(
+    shared: bool, stage: Stage, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_ask", lambda *_: (0, "79000, 80000"))
+    own = Slot("w1", "gpu", database, stage.settings, stage.holdings, stage.sizes, "GPU-1", shared=shared)
+    assert own.gpu is not None
+    assert (own.gpu.trouble() is None) == shared
 
 
 class TestSlots:
