@@ -166,6 +166,8 @@ class Slot:
         self.close()
         pack.cut_off()
         self.fault = self.gpu.trouble()
+        for watch in suspects:
+            watch.asked_gpu = True
         if self.fault:
             logger.error("%d jobs are given back: %s", len(suspects), self.fault)
             pack.acquit(suspects)
