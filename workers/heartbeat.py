@@ -66,11 +66,13 @@ class Heartbeat:
                 logger.warning("GRIDYARD_HEALTH_FILE: %s", error)
 
     def _beat(self, held: set[Held]) -> dict[Held, Answer]:
+        given_up = held & self._holdings.given_up()  # whatever the database says: the trainer has been told
         slots, busy = self._slots.in_service(), self._slots.busy()
         # A connection that says nothing must be given up early enough for another to renew the leases in time.
         with self._database.writing(patience=self._settings.lease_seconds / 3) as session:
             workers.heartbeat(session, self._worker, slots=slots, busy=busy, info=self.info())
-            answers = queue.renew(session, self._worker, held, self._settings.lease_seconds)
+            answers = queue.renew(session, self._worker, held - given_up, self._settings.lease_seconds)
+        answers |= dict.fromkeys(given_up, Answer.CLAIM_LOST)
         # In a transaction of its own: these jobs may be others' by now, who lock them in another order.
         if lost := [one for one, answer in answers.items() if answer is Answer.CLAIM_LOST]:
             with self._database.writing() as session:

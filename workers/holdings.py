@@ -55,6 +55,11 @@ class Holdings:
         with self._lock:
             return set(self._answers)
 
+    def given_up(self) -> set[Held]:
+        """What is held still, though its trainer is told that the claim is lost."""
+        with self._lock:
+            return {held for held, answer in self._answers.items() if answer is Answer.CLAIM_LOST}
+
     def tell(self, answers: dict[Held, Answer]) -> None:
         """Take in what a heartbeat learnt; what has ended meanwhile is left out."""
         with self._lock:

@@ -1,6 +1,7 @@
 """What becomes of a job whose attempt failed: by its reason, by what the sweep says, and by who else was there."""
 
 from collections.abc import Callable, Sequence
+from operator import eq
 from typing import Any
 
 import pytest
@@ -206,6 +207,23 @@ class TestLosses:
         with database.reading() as session:
             attempt, *_ = results.job_details(session, 1).attempts
         assert (attempt.outcome, attempt.error) == ("lost", "worker w1 died, and came back")
+
+    def test_what_it_gave_up_while_it_was_alone_is_not_renewed(
+        self, database: Database, add_sweep: AddSweep, row: Row
+    ) -> None:
+        """The trainer has been told that the claim is lost: an end of it will never come."""
+        add_sweep(2)
+        lost, other = claim(database)[0], claim(database)[0]
+        holdings = Holdings()
+        holdings.hold(lost)
+        heartbeat = Heartbeat("w1", database, Settings(offline_seconds=0.0), holdings, Slots([], stop=lambda: None), {})
+        heartbeat._give_up_if_alone_for_long(holdings.attempts())
+        holdings.hold(other)
+        before = [row(one.job)["lease_expires_at"] for one in (lost, other)]
+        holdings.tell(heartbeat._beat(holdings.attempts()))
+        assert [holdings.answer(one) for one in (lost, other)] == [Answer.CLAIM_LOST, Answer.GO_ON]
+        after = [row(one.job)["lease_expires_at"] for one in (lost, other)]
+        assert list(map(eq, before, after)) == [True, False]
 
     def test_its_heartbeat_tells_that_it_has_come_back(self, database: Database, add_sweep: AddSweep, row: Row) -> None:
         add_sweep()
