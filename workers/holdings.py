@@ -3,13 +3,10 @@
 import threading
 import time
 
+from db.queue import Held
 from jobs.spec import Answer, Claim
 from workers.isolation import Isolation
 from workers.outcomes import Outcomes
-
-Held = tuple[
-    int, int
-]  # (job, attempt); one worker may hold two attempts at a job, the earlier without knowing it is lost
 
 
 class Holdings:
