@@ -233,6 +233,7 @@ TAKE_ONE = _claiming(_best(JOBS.c.id))
 TAKE_SOME = _claiming(_best_with_mates())
 TAKE_REST = _claiming(_rest())
 TAKE_LIKE = _claiming(_like())
+HAS_SUSPECT = select(exists().where(JOBS.c.sweep_id == _sweep, _IS_READY, JOBS.c.lost >= SUSPECT))
 COUNT_MORE = select(_count(_most_more, _in(_IS_READY, _pack)))  # SQLite
 BEGIN_ATTEMPTS = insert(ATTEMPTS).values(started_at=now())  # SQLite
 
@@ -304,7 +305,8 @@ def claim(
             each slot: what is left over keeps all slots fed.
         beside_one: with `like`, the slot has just claimed one job of the pack, and nothing else of it: up to `limit`
             others complete its share.
-        alone: the worker holds nothing else, so it may have a job with which workers were lost.
+        alone: the worker holds nothing else, so it may have a job with which workers were lost. Else it gets nothing
+            of sweeps that come after one with such a job: it comes to rest, and may have it then, unless others do.
     """
     by = {"by": worker, "by_slot": slot, "lease": lease_seconds, "alone": alone}
     values: dict[str, Any] = by | {"queue": queue, "first": first, "most_more": MORE_OF_ONE}
@@ -321,6 +323,8 @@ def claim(
             values |= {"limit": most, "slots": max(1, workers.count_slots(session, queue)), "most_more": MORE}
         if claims := _claim(session, statement, values | {"sweep": sweep.id}):  # else others were quicker
             return claims
+        if not alone and session.connection().execute(HAS_SUSPECT, {"sweep": sweep.id}).scalar():
+            return []  # what comes after it would keep the worker busy for ever
     return []
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from db import queue
+from db import documents, queue
 from db.clock import now
 from db.models import Job, Sweep, Worker, literal
 from db.workers import ALIVE_SECONDS
@@ -69,8 +69,8 @@ def workers(session: Session) -> list[WorkerSeen]:
 
 
 def _ahead(worker: Worker) -> float | None:
-    told = (worker.info or {}).get("clock")
-    return told - worker.started_at.timestamp() if isinstance(told, float) else None
+    told = documents.numbers(worker.info).get("clock")
+    return told - worker.started_at.timestamp() if told is not None else None
 
 
 def unattended(session: Session) -> dict[str, int]:

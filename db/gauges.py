@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from db import documents
 from db.clock import now
 from db.models import Count, Sweep, Worker, literal
 from db.workers import ALIVE_SECONDS
@@ -71,11 +72,12 @@ def _workers(session: Session) -> tuple[dict[str, int], dict[tuple[str, str], in
     slots: dict[tuple[str, str], int] = {}
     tallies = {}
     for row in session.execute(query):
-        info = row.info or {}
-        tallies[row.id] = info.get("attempts", {})
+        info = documents.mapping(row.info)
+        attempts = documents.mapping(info.get("attempts")).items()
+        tallies[row.id] = {name: number for name, count in attempts if (number := documents.whole(count)) is not None}
         if row.alive:
             workers[row.queue] = workers.get(row.queue, 0) + 1
-            out = len(info.get("out_of_service", {}))
+            out = len(documents.mapping(info.get("out_of_service")))
             for use, number in (("idle", row.slots - row.busy), ("busy", row.busy), ("out of service", out)):
                 slots[row.queue, use] = slots.get((row.queue, use), 0) + number
     return workers, slots, tallies

@@ -48,9 +48,14 @@ def heartbeat(session: Session, worker: str, *, slots: int, busy: int, info: Jso
     execute_update(session, update(Worker).where(Worker.id == worker).values(values))
 
 
-def stop(session: Session, worker: str) -> None:
-    """The worker has stopped in order."""
-    execute_update(session, update(Worker).where(Worker.id == worker).values(stopped_at=now(), busy=0))
+def stop(session: Session, worker: str, info: Json | None = None) -> None:
+    """The worker has stopped in order.
+
+    Args:
+        info: the last that is to be known of it; None: what it has said.
+    """
+    values = {"stopped_at": now(), "busy": 0} | ({} if info is None else {"info": info})
+    execute_update(session, update(Worker).where(Worker.id == worker).values(values))
 
 
 def of_process(session: Session, host: str, pid: int) -> list[str]:
@@ -101,5 +106,6 @@ def out_of_service(session: Session, alive_seconds: float = ALIVE_SECONDS) -> li
     return [
         OutOfService(worker=row.id, why=why)
         for row in session.execute(query)
-        for why in (row.info or {}).get("out_of_service", {}).values()
+        for why in documents.mapping(documents.mapping(row.info).get("out_of_service")).values()
+        if isinstance(why, str)
     ]

@@ -20,6 +20,7 @@ from jobs import catalogue
 from jobs.data.sets import SETS
 from jobs.errors import InputError
 from jobs.store import Store, StoredFile
+from workers import spool
 
 if TYPE_CHECKING:
     from gridyard.client import Yard
@@ -33,7 +34,6 @@ KINDS = {
     "cache": "decoded data sets and measured sizes, made again when they are needed",
     "spool": "ends of attempts that waited for the database and count no more",
 }
-_SPOOLED = re.compile(r"([A-Za-z0-9-]{1,64})\.([1-9][0-9]{0,18})\.([1-9][0-9]{0,9})\.json")
 T = TypeVar("T")
 _PACKS = re.compile(r"[0-9a-f]{64}\.json")
 
@@ -179,14 +179,14 @@ class _Cleaner:
         yield from (("spool", path) for path in self._spooled(self._settings.spool_folder))
 
     def _spooled(self, folder: Path) -> Iterator[Path]:
-        named = {path: found for path in _plain_files(folder) if (found := _SPOOLED.fullmatch(path.name))}
-        waiting = {path: (found[1], int(found[2]), int(found[3])) for path, found in named.items()}
+        named = {path: found for path in _plain_files(folder) if (found := spool.NAME.fullmatch(path.name))}
+        waiting = {path: (found["uid"], int(found["job"]), int(found["attempt"])) for path, found in named.items()}
         for some in _batched(waiting.items()):
             with self._database.reading() as session:
                 over = retention.counts_no_more(session, [one for _, one in some])
             yield from (path for path, one in some if one in over)
         for path in _plain_files(folder):
-            broken = path.name.endswith(".broken") and _SPOOLED.fullmatch(path.name.removesuffix(".broken"))
+            broken = path.name.endswith(spool.BROKEN) and spool.NAME.fullmatch(path.name.removesuffix(spool.BROKEN))
             if broken or (path.name.startswith(".tmp-") and _is_stale(path)):
                 yield path
 

@@ -23,7 +23,6 @@ from jobs.store import Store
 
 FORMAT = "gridyard checkpoint 4"
 READ = (FORMAT, "gridyard checkpoint 3")  # 3: only between epochs, and after the first
-WARNING_SECONDS = 60.0  # between two warnings of checkpoints that cannot be written
 SAVING = 10  # checkpoints that took a second are followed by ten of training, or large networks would mostly be written
 logger = logging.getLogger(__name__)
 

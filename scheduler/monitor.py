@@ -23,7 +23,8 @@ from scheduler.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 ASKING_SECONDS = 10.0  # a client that says nothing for so long is hung up on
-OUTCOMES = (JobState.SUCCEEDED, JobState.CANCELLED, "given back", "preempted", "claim lost", *FailureReason)
+REASONS = tuple(reason for reason in FailureReason if reason is not FailureReason.LOST)  # which shows as rescues
+OUTCOMES = (JobState.SUCCEEDED, JobState.CANCELLED, "given back", "preempted", "claim lost", *REASONS)
 
 
 class Yard(Collector):
@@ -73,7 +74,8 @@ class Yard(Collector):
         if self._tallies is not None:
             for worker, tally in tallies.items():
                 before = self._tallies.get(worker, {})
-                self._attempts.update({outcome: number - before.get(outcome, 0) for outcome, number in tally.items()})
+                ended = {outcome: tally.get(outcome, 0) - before.get(outcome, 0) for outcome in OUTCOMES}
+                self._attempts.update({outcome: number for outcome, number in ended.items() if number > 0})
         self._tallies = tallies
 
 

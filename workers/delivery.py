@@ -3,11 +3,12 @@
 import logging
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 
 from db import results
 from db.session import Database
-from jobs.errors import DatabaseAway, DatabaseError, NotFound
+from jobs.errors import DatabaseAway, DatabaseError, NotFound, RowDamaged
 from jobs.settings import Settings
 from jobs.spec import JobSpec
 from workers.holdings import Holdings
@@ -16,6 +17,7 @@ from workers.writing import free, together, write_ends
 
 logger = logging.getLogger(__name__)
 EVERY_SECONDS = 1.0
+AGAIN_SECONDS = 60.0  # until an end that cannot be delivered just now is looked at again
 KEPT_SECONDS = 7 * 86_400.0  # an end of a sweep that this database does not know may be another database's
 
 
@@ -26,6 +28,8 @@ class Delivery:
         self._database, self._settings, self._holdings = database, settings, holdings
         self._spool = Spool(settings.spool_folder)
         self._passed: set[Waiting] = set()  # not ours, or nothing can be done about them: said once
+        self._later: dict[Waiting, float] = {}  # not before, by the monotonic clock
+        self._away: Counter[Waiting] = Counter()  # how often the database was away for it
         self._unread = False  # already said
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
@@ -59,17 +63,21 @@ class Delivery:
     def round(self) -> int:
         """Deliver what waits, one end after the other; how many were dealt with.
 
+        One at which the database seems to be away comes after all others from then on: it may be its own fault.
+
         Raises:
             DatabaseAway: the database does not answer.
             OSError: the folder cannot be read.
         """
-        held = self._holdings.attempts()
+        held, began = self._holdings.attempts(), time.monotonic()
         found = [
             one
             for one in self._spool.waiting()
-            if one not in self._passed and (one.job, one.attempt) not in held  # its slot is about to
+            if one not in self._passed
+            and self._later.get(one, began) <= began
+            and (one.job, one.attempt) not in held  # its slot is about to
         ]
-        return sum(self._deal_with(one) for one in found)
+        return sum(self._deal_with(one) for one in sorted(found, key=lambda one: self._away[one]))
 
     def _deal_with(self, waiting: Waiting) -> bool:
         """Whatever is in a file, it keeps no other one from being delivered."""
@@ -86,7 +94,12 @@ class Delivery:
         except FileNotFoundError:  # another worker was quicker
             return False
         except DatabaseAway:
+            self._away[waiting] += 1
             raise
+        except (RowDamaged, OSError) as error:  # the end itself may be good
+            logger.warning("spool: %s stays: %s", waiting.path, error)
+            self._later[waiting] = time.monotonic() + AGAIN_SECONDS
+            return False
         except Exception as error:  # whatever somebody has put there
             self._set_aside(waiting, error)
         return True
@@ -114,6 +127,8 @@ class Delivery:
             raise refusal
         if watch.became is None:
             free(self._database, self._settings.store_url, watch)
+        else:
+            self._holdings.outcomes.count(watch.came_to)
         self._spool.remove(end.claim)
         told = watch.became or "is recorded already, or counts no longer: the job was taken back"
         seconds = time.monotonic() - began

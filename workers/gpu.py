@@ -13,12 +13,13 @@ _OF_CUDA = re.compile(r"\b(CUDA|cuDNN|CUBLAS|CUFFT|NVML|NCCL)(_STATUS)?\b|Accele
 class Gpu:
     """One GPU, or a part of one, that a slot's trainers compute on."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, shared: bool = False) -> None:
         """
         Args:
             name: as CUDA_VISIBLE_DEVICES names it.
+            shared: other slots of the worker are on it: it may be full of their jobs.
         """
-        self.name = name
+        self.name, self._shared = name, shared
 
     def suspected(self, failure: Failure) -> bool:
         """Whether it may have caused this failure, or what fails may have left the trainer without it."""
@@ -28,5 +29,5 @@ class Gpu:
 
     def trouble(self) -> str | None:
         """Why it cannot be used, now that no trainer of the slot is on it; None: it can."""
-        found = devices.trouble(self.name)
+        found = devices.trouble(self.name, memory=not self._shared)
         return f"GPU {self.name}: {found}" if found else None

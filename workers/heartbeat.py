@@ -39,6 +39,11 @@ class Heartbeat:
         self._stopping.set()
         self._thread.join()
 
+    def info(self) -> Json:
+        """What the register is to know of the worker now."""
+        out, attempts = self._slots.out_of_service(), self._holdings.outcomes.counted()
+        return self._info | {"attempts": attempts, "out_of_service": out}
+
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.heartbeat_seconds * random.uniform(0.8, 1.0)):  # not all in step
             self._show_life()
@@ -61,13 +66,13 @@ class Heartbeat:
                 logger.warning("GRIDYARD_HEALTH_FILE: %s", error)
 
     def _beat(self, held: set[Held]) -> dict[Held, Answer]:
-        out, attempts = self._slots.out_of_service(), self._holdings.outcomes.counted()
-        info = self._info | {"attempts": attempts, "out_of_service": out}
+        given_up = held & self._holdings.given_up()  # whatever the database says: the trainer has been told
         slots, busy = self._slots.in_service(), self._slots.busy()
         # A connection that says nothing must be given up early enough for another to renew the leases in time.
         with self._database.writing(patience=self._settings.lease_seconds / 3) as session:
-            workers.heartbeat(session, self._worker, slots=slots, busy=busy, info=info)
-            answers = queue.renew(session, self._worker, held, self._settings.lease_seconds)
+            workers.heartbeat(session, self._worker, slots=slots, busy=busy, info=self.info())
+            answers = queue.renew(session, self._worker, held - given_up, self._settings.lease_seconds)
+        answers |= dict.fromkeys(given_up, Answer.CLAIM_LOST)
         # In a transaction of its own: these jobs may be others' by now, who lock them in another order.
         if lost := [one for one, answer in answers.items() if answer is Answer.CLAIM_LOST]:
             with self._database.writing() as session:

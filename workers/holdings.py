@@ -3,13 +3,10 @@
 import threading
 import time
 
+from db.queue import Held
 from jobs.spec import Answer, Claim
 from workers.isolation import Isolation
 from workers.outcomes import Outcomes
-
-Held = tuple[
-    int, int
-]  # (job, attempt); one worker may hold two attempts at a job, the earlier without knowing it is lost
 
 
 class Holdings:
@@ -54,6 +51,11 @@ class Holdings:
         """All that is held."""
         with self._lock:
             return set(self._answers)
+
+    def given_up(self) -> set[Held]:
+        """What is held still, though its trainer is told that the claim is lost."""
+        with self._lock:
+            return {held for held, answer in self._answers.items() if answer is Answer.CLAIM_LOST}
 
     def tell(self, answers: dict[Held, Answer]) -> None:
         """Take in what a heartbeat learnt; what has ended meanwhile is left out."""

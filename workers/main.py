@@ -17,6 +17,7 @@ from db.session import Database
 from jobs import logs
 from jobs.errors import DatabaseError, GridyardError, NoTrainer
 from jobs.settings import Settings
+from jobs.spec import Json
 from workers import celery_app, messages
 from workers.claimer import Sizes
 from workers.delivery import Delivery
@@ -66,7 +67,9 @@ def start(
     with database.writing() as session:
         workers.register(session, worker, queue, len(devices), info)
     slots_here = [
-        Slot(worker, queue, database, settings, holdings, sizes, device, first, number)
+        Slot(
+            worker, queue, database, settings, holdings, sizes, device, first, number, shared=devices.count(device) > 1
+        )
         for number, device in enumerate(devices)
     ]
     crew = Slots(slots_here, stop=departure.ask)
@@ -84,7 +87,7 @@ def start(
         delivery.stop()
         heartbeat.stop()
         crew.close()
-        _leave(database, worker)
+        _leave(database, worker, heartbeat.info())
     if crew.broken is not None:
         first_line = crew.broken.partition("\n")[0]
         kind = GridyardError if crew.by_chance else NoTrainer
@@ -130,10 +133,10 @@ def _serve(
     return celery_worker.exitcode or 0
 
 
-def _leave(database: Database, worker: str) -> None:
+def _leave(database: Database, worker: str, info: Json) -> None:
     try:
         with database.writing() as session:
-            workers.stop(session, worker)
+            workers.stop(session, worker, info)
     except DatabaseError as error:
         logger.warning("the worker leaves without a word: %s", error)
     database.close()

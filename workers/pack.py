@@ -96,8 +96,9 @@ class Pack:
         self.running.clear()
 
     def suspects(self, gpu: Gpu) -> list[Watch]:
-        """Those that ended by a failure which may be the GPU's."""
-        return [watch for watch in self.ended if isinstance(watch.outcome, Failure) and gpu.suspected(watch.outcome)]
+        """Those that ended by a failure which may be the GPU's, and of which it was not yet asked."""
+        unasked = [watch for watch in self.ended if not watch.asked_gpu]
+        return [watch for watch in unasked if isinstance(watch.outcome, Failure) and gpu.suspected(watch.outcome)]
 
     def acquit(self, watches: Iterable[Watch]) -> None:
         """Their failures were none of theirs: they are given back."""
@@ -115,7 +116,8 @@ class Pack:
         """These are recorded, or never will be."""
         for watch in watches:
             self._holdings.let_go(watch.claim)
-            self._holdings.outcomes.count(watch.came_to)
+            if watch.became is not None or not watch.spooled:  # who records what waits on disk counts it
+                self._holdings.outcomes.count(watch.came_to)
         gone = set(watches)
         self.ended = [watch for watch in self.ended if watch not in gone]
 

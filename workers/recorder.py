@@ -83,7 +83,8 @@ class Recorder:
         began = time.monotonic()
         if not ended or began < (self._away_until if at_once else self._record_at):
             return []
-        if self._holdings.silence() > SILENT_BEATS * self._settings.heartbeat_seconds:
+        silent = self._holdings.silence() > SILENT_BEATS * self._settings.heartbeat_seconds
+        if silent or self._holdings.draining.is_set():
             self._save(ended)  # a try may take longer than we are given to live
         try:
             refused = dict(together(self._database, ended, write_ends))
@@ -132,6 +133,7 @@ class Recorder:
 
     def _save(self, ended: Sequence[Watch]) -> None:
         """Put ends on disk, each once: whatever becomes of this worker, they are not lost."""
+        level = logging.INFO if self._holdings.draining.is_set() else logging.WARNING  # then for a moment, as a rule
         for watch in ended:
             if watch.spooled or is_lost(watch):
                 continue
@@ -143,4 +145,5 @@ class Recorder:
                 self._unspooled = True
                 continue
             self._unspooled, watch.spooled = False, True
-            logger.warning("job %d has ended; until the database is back its end waits in %s", watch.claim.job, path)
+            told = "job %d has ended; until the database has its end, that waits in %s"
+            logger.log(level, told, watch.claim.job, path)

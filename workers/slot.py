@@ -41,6 +41,8 @@ class Slot:
         visible_devices: str | None,
         first: int | None = None,
         number: int = 0,
+        *,
+        shared: bool = False,
     ) -> None:
         """
         Args:
@@ -49,10 +51,11 @@ class Slot:
             first: the sweep whose jobs are claimed before all others.
             visible_devices: CUDA_VISIBLE_DEVICES of the trainer; None leaves it as it is.
             number: of the slot in its worker, from 0.
+            shared: other slots of the worker have the same GPU.
         """
         self._queue, self._settings, self._holdings, self._sizes = queue, settings, holdings, sizes
         self._visible_devices = visible_devices
-        self.gpu = Gpu(visible_devices) if visible_devices else None
+        self.gpu = Gpu(visible_devices, shared=shared) if visible_devices else None
         self.fault: str | None = None  # why no job can be trained here
         self._claimer = Claimer(worker, queue, database, settings, sizes, first, number)
         self._recorder = Recorder(database, settings, holdings, Spool(settings.spool_folder))
@@ -163,6 +166,8 @@ class Slot:
         self.close()
         pack.cut_off()
         self.fault = self.gpu.trouble()
+        for watch in suspects:
+            watch.asked_gpu = True
         if self.fault:
             logger.error("%d jobs are given back: %s", len(suspects), self.fault)
             pack.acquit(suspects)

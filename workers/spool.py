@@ -27,8 +27,8 @@ from workers.watch import Watch
 
 FORMAT = 1  # to be raised with every change that makes older files unreadable
 LARGEST_BYTES = 256 << 20  # of a file that is read; a model in it takes at most `small_model_bytes`
-BROKEN = ".broken"  # what such a file's name ends with from then on
-_NAME = re.compile(r"(?P<uid>[A-Za-z0-9-]{1,64})\.(?P<job>[1-9][0-9]{0,18})\.(?P<attempt>[1-9][0-9]{0,9})\.json")
+BROKEN = ".broken"  # what the name of a file that is of no use ends with from then on
+NAME = re.compile(r"(?P<uid>[A-Za-z0-9-]{1,64})\.(?P<job>[1-9][0-9]{0,18})\.(?P<attempt>[1-9][0-9]{0,9})\.json")
 logger = logging.getLogger(__name__)
 
 
@@ -109,7 +109,7 @@ class Spool:
 
     def _path(self, claim: Claim) -> Path:
         name = f"{claim.spec.sweep_uid}.{claim.job}.{claim.attempt}.json"
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name of an end")
         return self.folder / name
 
@@ -123,7 +123,7 @@ class Spool:
             names = [entry.name for entry in os.scandir(self.folder) if entry.is_file(follow_symlinks=False)]
         except FileNotFoundError:
             return []
-        found = [(name, match) for name in names if (match := _NAME.fullmatch(name))]
+        found = [(name, match) for name in names if (match := NAME.fullmatch(name))]
         return sorted(
             Waiting(self.folder / name, match["uid"], int(match["job"]), int(match["attempt"])) for name, match in found
         )

@@ -48,6 +48,7 @@ class Trainer:
         environment |= {"OMP_NUM_THREADS": str(setup.threads), "MKL_NUM_THREADS": str(setup.threads)}
         if visible_devices is not None:
             environment["CUDA_VISIBLE_DEVICES"] = visible_devices
+            environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # a number means what it means to nvidia-smi
         self._process = subprocess.Popen(
             # -P: a folder called `jobs` or `workers` where the user happens to stand is not ours
             [sys.executable, "-P", "-m", "workers.trainer"],

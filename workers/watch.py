@@ -19,6 +19,7 @@ class Watch:
     preempted: bool = False  # it was told so because the worker stops
     outcome: Outcome | None = None
     ended: float | None = None  # when its outcome came
+    asked_gpu: bool = False  # whether its failure was the GPU's: an end that waits for the database asks once
     spooled: bool = False  # its end lies on disk, too
     became: str | None = None  # what the database made of the outcome; None: the claim was lost
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from db import queue
+from db import gauges, queue
 from jobs.states import JobState
 from tests.own_tasks import OwnFolder
 from tests.yards import Yard
@@ -157,6 +157,8 @@ def test_a_job_goes_on_at_the_batch_in_whose_epoch_its_worker_was_told_to_stop(
     assert gone(worker, told, within=GRACE) == 0
     (job,) = yard.jobs(sweep)
     assert (job["state"], job["failures"], job["epoch"]) == (JobState.READY, 0, 0)
+    with yard.database.reading() as session:
+        assert list(gauges.look(session).tallies.values()) == [{"preempted": 1}]  # it told at its last breath
     assert ended(yard, home, sweep) == undisturbed
     assert "goes on in epoch 1 after batch " in yard.log.read_text()
     first, second = yard.attempts(job["id"])

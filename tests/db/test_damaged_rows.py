@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from db import clock, extension, history, leaderboard, queue, results, rows, status, workers
+from db import clock, diagnosis, extension, gauges, history, leaderboard, queue, results, rows, status, workers
 from db.clock import now
 from db.models import Attempt, History, Job, Kept, Model, Sweep, Worker
 from db.session import Database
@@ -147,6 +147,23 @@ def test_readers_show_what_can_be_read(
             assert results.job_details(session, 1).params is not None
             assert len(leaderboard.top(session)) == 1
             assert workers.alive(session, "cpu")[0].pid is None
+
+
+def test_a_worker_that_tells_nonsense_of_itself_keeps_nobody_from_the_others(database: Database) -> None:
+    good = {"attempts": {"succeeded": 7}, "out_of_service": {"0": "it is full"}}
+    with database.writing() as session:
+        workers.register(session, "bad", "cpu", 2, {})
+        workers.register(session, "good", "cpu", 2, good)
+    parts = ("attempts", "out_of_service", "clock")
+    nested = [dict.fromkeys(parts, document) for document in DOCUMENTS]
+    counts = {"succeeded": "7", "failed": -1, "lost": 1.5, "error": True, "crashed": 1 << 70}
+    for document in [*DOCUMENTS, *nested, {"attempts": counts, "out_of_service": {"1": ["why"]}}]:
+        change(database, update(Worker).where(Worker.id == "bad").values(info=document))
+        with database.reading() as session:
+            found = gauges.look(session)
+            assert (found.workers, found.tallies["good"], found.tallies["bad"]) == ({"cpu": 2}, {"succeeded": 7}, {})
+            assert [(one.worker, one.why) for one in workers.out_of_service(session)] == [("good", "it is full")]
+            assert {one.worker for one in diagnosis.workers(session)} == {"bad", "good"}
 
 
 def test_a_history_of_other_bytes_is_no_history(

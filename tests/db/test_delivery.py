@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from db import history, queue
+from db import history, queue, results
 from db.clock import now
 from db.models import Attempt, Job
 from db.session import Database
-from jobs.errors import DatabaseAway
+from jobs.errors import DatabaseAway, RowDamaged
 from jobs.settings import Settings
 from jobs.spec import Answer, BestModel, Claim, EpochReport, Failure, Stopped, TrainResult
 from jobs.states import FailureReason, JobState
 from jobs.store import Store
-from workers.delivery import KEPT_SECONDS, Delivery
+from workers.delivery import AGAIN_SECONDS, KEPT_SECONDS, Delivery
 from workers.holdings import Holdings
 from workers.spool import Spool
 from workers.watch import Watch
@@ -82,6 +82,7 @@ class TestDelivered:
         assert (job["state"], job["score"], job["worker"], job["attempt"]) == (JobState.SUCCEEDED, 0.8, None, 1)
         assert machine.attempts(claimed.job) == [("succeeded", None)]
         assert (machine.spool.waiting(), machine.delivery.round()) == ([], 0)
+        assert machine.holdings.outcomes.counted() == {"succeeded": 1}
 
     def test_one_that_lies_there_again_changes_nothing_and_keeps_its_model(
         self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
@@ -97,6 +98,7 @@ class TestDelivered:
         assert machine.delivery.round() == 1
         assert (row(claimed.job), machine.spool.waiting()) == (before, [])
         assert machine.store.read("1/1/best.safetensors") == b"large"
+        assert machine.holdings.outcomes.counted() == {"succeeded": 1}
 
     def test_two_workers_that_deliver_the_same_at_once_record_it_once(
         self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
@@ -169,6 +171,59 @@ class TestDelivered:
                 machine.delivery.round()
         assert len(machine.spool.waiting()) == 1
         assert machine.delivery.round() == 1
+
+    def test_an_end_that_the_database_is_away_for_each_time_keeps_no_other_one_waiting(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Some errors of the server read as if it were away, and are of one statement only."""
+        add_sweep(3)
+        for _ in range(3):
+            claimed = machine.claim()
+            machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+        finish = queue.finish
+
+        def picky(session: Any, ended: Any) -> set[int]:
+            if ended[0][0].job < 3:
+                raise DatabaseAway("out of memory")
+            return finish(session, ended)
+
+        monkeypatch.setattr(queue, "finish", picky)
+        for _ in range(3):
+            with pytest.raises(DatabaseAway):
+                machine.delivery.round()
+        assert row(3)["state"] == JobState.SUCCEEDED
+        monkeypatch.undo()
+        assert machine.delivery.round() == 2
+
+    @pytest.mark.parametrize("why", ["a disk that stutters", "a damaged row of its sweep"])
+    def test_a_good_end_is_not_set_aside_for_what_may_pass(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result, monkeypatch: pytest.MonkeyPatch, why: str
+    ) -> None:
+        add_sweep(2)
+        for _ in range(2):
+            claimed = machine.claim()
+            machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+        owner, name, error = (
+            (Spool, "read", OSError(24, "Too many open files"))
+            if why == "a disk that stutters"
+            else (results, "job_spec", RowDamaged("the spec of sweep 1 in the database cannot be read"))
+        )
+        work: Callable[..., Any] = getattr(owner, name)
+
+        def failing(at: Any, what: Any) -> Any:
+            if 1 in (what, getattr(what, "job", None)):
+                raise error
+            return work(at, what)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, failing)
+            assert [machine.delivery.round() for _ in range(2)] == [1, 0]
+        assert [row(job)["state"] for job in (1, 2)] == [JobState.RUNNING, JobState.SUCCEEDED]
+        assert machine.delivery.round() == 0  # it is left in peace for a while
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + AGAIN_SECONDS)
+        assert machine.delivery.round() == 1
+        assert row(1)["state"] == JobState.SUCCEEDED
 
 
 class TestLate:

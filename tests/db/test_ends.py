@@ -1,6 +1,7 @@
 """What becomes of a job whose attempt failed: by its reason, by what the sweep says, and by who else was there."""
 
 from collections.abc import Callable, Sequence
+from operator import eq
 from typing import Any
 
 import pytest
@@ -146,11 +147,39 @@ class TestLosses:
     ) -> None:
         add_sweep(2)
         lose(database, SUSPECT)
-        add_sweep()
+        add_sweep(priority=1)
         assert [one.job for one in claim(database, alone=False)] == [3]
         assert claim(database, alone=False) == []
         (suspect,) = claim(database, alone=True)
         assert (suspect.job, suspect.suspect) == (1, True)
+
+    def test_a_worker_gets_nothing_less_urgent_than_a_suspect_until_somebody_has_that(
+        self, database: Database, add_sweep: AddSweep
+    ) -> None:
+        """Or one with two slots would always hold something else, and the suspect wait for ever."""
+        add_sweep()
+        lose(database, SUSPECT)
+        add_sweep(2)
+        add_sweep(2, priority=-1)
+        for limit in (1, 8):
+            assert claim(database, alone=False, limit=limit) == []
+        assert [one.job for one in claim(database, "w2", alone=True)] == [1]
+        assert [one.job for _ in range(4) for one in claim(database, alone=False)] == [2, 3, 4, 5]
+
+    def test_the_other_jobs_of_a_suspects_sweep_are_not_held_up(self, database: Database, add_sweep: AddSweep) -> None:
+        add_sweep(3)
+        with database.writing() as session:
+            session.execute(update(Job).where(Job.id == 1).values(lost=SUSPECT, attempt=SUSPECT))
+        assert [one.job for _ in range(2) for one in claim(database, alone=False)] == [2, 3]
+
+    def test_a_suspect_whose_sweep_may_have_no_more_holds_up_nobody(
+        self, database: Database, add_sweep: AddSweep
+    ) -> None:
+        add_sweep(2, max_running=1)
+        with database.writing() as session:
+            session.execute(update(Job).where(Job.id == 1).values(lost=SUSPECT, attempt=SUSPECT))
+        add_sweep()
+        assert [one.job for _ in range(2) for one in claim(database, alone=False)] == [2, 3]
 
     def test_a_job_with_which_one_worker_was_lost_is_no_suspect_yet(
         self, database: Database, add_sweep: AddSweep
@@ -178,6 +207,23 @@ class TestLosses:
         with database.reading() as session:
             attempt, *_ = results.job_details(session, 1).attempts
         assert (attempt.outcome, attempt.error) == ("lost", "worker w1 died, and came back")
+
+    def test_what_it_gave_up_while_it_was_alone_is_not_renewed(
+        self, database: Database, add_sweep: AddSweep, row: Row
+    ) -> None:
+        """The trainer has been told that the claim is lost: an end of it will never come."""
+        add_sweep(2)
+        lost, other = claim(database)[0], claim(database)[0]
+        holdings = Holdings()
+        holdings.hold(lost)
+        heartbeat = Heartbeat("w1", database, Settings(offline_seconds=0.0), holdings, Slots([], stop=lambda: None), {})
+        heartbeat._give_up_if_alone_for_long(holdings.attempts())
+        holdings.hold(other)
+        before = [row(one.job)["lease_expires_at"] for one in (lost, other)]
+        holdings.tell(heartbeat._beat(holdings.attempts()))
+        assert [holdings.answer(one) for one in (lost, other)] == [Answer.CLAIM_LOST, Answer.GO_ON]
+        after = [row(one.job)["lease_expires_at"] for one in (lost, other)]
+        assert list(map(eq, before, after)) == [True, False]
 
     def test_its_heartbeat_tells_that_it_has_come_back(self, database: Database, add_sweep: AddSweep, row: Row) -> None:
         add_sweep()

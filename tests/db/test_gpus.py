@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
+from db import queue
 from db import workers as register
 from db.session import Database
+from jobs.errors import DatabaseAway
 from jobs.spec import Failure, TrainResult
 from jobs.states import FailureReason, JobState
 from tests.db.test_slot import Puppet, Script, Stage
 from workers import devices, slots
 from workers.gpu import Gpu
 from workers.heartbeat import Heartbeat
+from workers.slot import Slot
 from workers.supervisor import TrainerDied
 from workers.wire import Message
 
@@ -133,6 +136,33 @@ def test_a_plain_error_asks_nobody_about_the_gpu(
     assert trainer.packs == [[1], [2]]
     assert tool.asked == 1  # before its trainer started
     assert row(2)["state"] == JobState.FAILED
+
+
+def test_a_failure_that_waits_for_the_database_asks_about_the_gpu_once(
+    stage: Stage, tool: Tool, add_sweep: Callable[..., int], row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_sweep(retries=0)
+    let_go, away = queue.let_go, [DatabaseAway("away")] * 5
+
+    def coming_back(*given: Any) -> dict[int, JobState]:
+        if away:
+            raise away.pop()
+        return let_go(*given)
+
+    monkeypatch.setattr(queue, "let_go", coming_back)
+    stage.work(failing(tool, FailureReason.ERROR, CUDA, then=None))
+    assert (row(1)["state"], away) == (JobState.FAILED, [])
+    assert tool.asked == 3  # before its trainer started, about the failure, and before the next trainer starts
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_gpu_that_is_full_of_the_jobs_of_the_slot_beside_is_well(
+    shared: bool, stage: Stage, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_ask", lambda *_: (0, "79000, 80000"))
+    own = Slot("w1", "gpu", database, stage.settings, stage.holdings, stage.sizes, "GPU-1", shared=shared)
+    assert own.gpu is not None
+    assert (own.gpu.trouble() is None) == shared
 
 
 class TestSlots:

@@ -409,8 +409,10 @@ class TestEnds:
             patch.setattr(recorder, "together", away)
             stage.work(finishing)
         assert row(1)["state"] == JobState.RUNNING
-        assert Delivery(database, stage.settings, Holdings()).round() == 1
+        next_worker = Holdings()
+        assert Delivery(database, stage.settings, next_worker).round() == 1
         assert row(1)["state"] == JobState.SUCCEEDED
+        assert [one.outcomes.counted() for one in (stage.holdings, next_worker)] == [{}, {"succeeded": 1}]
 
     def test_where_even_the_disk_is_full_an_end_waits_in_memory_and_says_so(
         self, stage: Stage, add_sweep: Callable[..., int], finishing: Script, row: Row,
@@ -430,12 +432,21 @@ class TestEnds:
         assert row(1)["state"] == JobState.SUCCEEDED
         assert caplog.text.count("its end waits in memory only") == 1
 
+    @pytest.mark.parametrize("why", ["the database is silent", "the worker stops"])
     def test_an_end_is_on_disk_before_a_try_that_may_take_longer_than_the_worker_lives(
-        self, stage: Stage, add_sweep: Callable[..., int], finishing: Script, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The heartbeat has not been answered for a while: the database hangs, and a SIGKILL may be near."""
+        self, stage: Stage, add_sweep: Callable[..., int], result: Callable[..., TrainResult],
+        monkeypatch: pytest.MonkeyPatch, why: str,
+    ) -> None:  # fmt: skip
+        """The database hangs, or may do so since just now, and a SIGKILL may be near."""
         add_sweep()
-        monkeypatch.setattr(stage.holdings, "silence", lambda: 100.0)
+
+        def finishing(puppet: Puppet) -> list[wire.Message]:
+            if why == "the worker stops":
+                stage.holdings.drain()
+            else:
+                monkeypatch.setattr(stage.holdings, "silence", lambda: 100.0)
+            return [result(job) for job in puppet.has]
+
         together, seen = recorder.together, []
 
         def looking(*given: Any) -> Any:

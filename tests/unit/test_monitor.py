@@ -165,6 +165,7 @@ class TestAsked:
         assert found["gridyard_attempts_total", "succeeded"] == 5
         assert found["gridyard_attempts_total", "error"] == 1
         assert found["gridyard_workers", "cpu"] == 2
+        assert ("gridyard_attempts_total", "lost") not in found  # no worker lives to count that
 
     def test_without_the_database_it_says_so_and_the_rest(
         self, asked: Asked, database: Database, monkeypatch: pytest.MonkeyPatch

@@ -26,6 +26,25 @@ SETUP = wire.Setup(
 )
 
 
+@pytest.mark.parametrize(("own", "order"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST", "FASTEST_FIRST")])
+def test_a_gpu_by_number_is_the_one_that_nvidia_smi_is_asked_about(
+    monkeypatch: pytest.MonkeyPatch, own: str | None, order: str
+) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    if own:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", own)
+    seen: list[str] = []
+
+    def start(command: object, env: dict[str, str], **_: object) -> None:
+        seen.extend((env["CUDA_VISIBLE_DEVICES"], env["CUDA_DEVICE_ORDER"]))
+        raise InterruptedError
+
+    monkeypatch.setattr(supervisor.subprocess, "Popen", start)
+    with pytest.raises(InterruptedError):
+        Trainer(SETUP, "1")
+    assert seen == ["1", order]
+
+
 @pytest.mark.parametrize(
     ("number", "kills", "reason"),
     [
