@@ -96,7 +96,7 @@ class _Cleaner:
         self._database, self._settings = yard.database, yard.settings
         self._store = Store(yard.settings.store_url)
         self._sweep, self._best = sweep, best
-        self._foreign = ""  # why no orphan is to go
+        self._foreign = ""  # why no orphan is to go; once found, it holds for whatever comes after
 
     def look(self) -> Cleaned:
         kinds = {kind: Freeable(kind=kind, what=what) for kind, what in KINDS.items()}
@@ -150,7 +150,6 @@ class _Cleaner:
 
     def _files(self) -> Iterator[tuple[str, StoredFile]]:
         """The files of the store that nobody needs, with their kinds."""
-        self._foreign = ""
         for files in _batched(self._store.files()):
             with self._database.reading() as session:
                 found = retention.owners(session, sorted({file.job for file in files}))
