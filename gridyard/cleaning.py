@@ -5,7 +5,6 @@ found is never missed. Nothing is touched but files that are called as Gridyard 
 """
 
 import re
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -112,10 +111,8 @@ class _Cleaner:
             kinds["orphans"] = Freeable(kind="orphans", what=KINDS["orphans"], note=self._foreign)
         for kind, path in self._local():
             kinds[kind].add(_size(path))
-        if self._works_here():
-            kinds["cache"] = Freeable(
-                kind="cache", what=KINDS["cache"], note="stays while a worker runs on this machine"
-            )
+        if self._is_used():
+            kinds["cache"] = Freeable(kind="cache", what=KINDS["cache"], note="stays while a worker runs")
         return Cleaned(sweep=None, freed=False, kinds=list(kinds.values()))
 
     def free(self, advance: Callable[[int], None]) -> None:
@@ -132,7 +129,7 @@ class _Cleaner:
                     advance(1)
             self._store.prune(job)
         if self._sweep is None:
-            keep_cache = self._works_here()
+            keep_cache = self._is_used()
             for kind, path in self._local():
                 if kind != "cache" or not keep_cache:
                     path.unlink(missing_ok=True)
@@ -189,9 +186,10 @@ class _Cleaner:
             if broken or (path.name.startswith(".tmp-") and _is_stale(path)):
                 yield path
 
-    def _works_here(self) -> bool:
+    def _is_used(self) -> bool:
+        """Whether a worker may use the cache. Its host's name tells nothing: containers share a folder, not a name."""
         with self._database.reading() as session:
-            return workers.any_on(session, socket.gethostname())
+            return workers.any_alive(session)
 
 
 def _cached(folder: Path) -> Iterator[Path]:
