@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 
-from db import diagnosis, schedulers
+from db import diagnosis, extension, schedulers
 from db.session import Database
 from gridyard.checks.finding import Finding, ok, span, warning, wrong
 from jobs.settings import Settings
@@ -89,10 +89,16 @@ def queues(settings: Settings) -> Iterator[Finding]:
 def sweeps(settings: Settings) -> Iterator[Finding]:
     with closing(Database(settings.db_url)) as database, database.reading() as session:
         found = diagnosis.stuck(session, 3 * LATE_SECONDS)
+        half = extension.abandoned(session, 3 * LATE_SECONDS)
     for one in found:
         yield warning(
             f"sweep {one.sweep} is {one.state} for {span(one.seconds)}, and nobody goes on with it",
             "a scheduler closes it, or removes what is half there: `gridyard scheduler`",
         )
-    if not found:
+    for sweep in half:
+        yield warning(
+            f"sweep {sweep} is not whole: its extension was interrupted, and nobody goes on with it",
+            "a scheduler does the rest: `gridyard scheduler`; or repeat the `gridyard extend`",
+        )
+    if not found and not half:
         yield ok("none is stuck")
