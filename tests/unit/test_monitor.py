@@ -198,8 +198,8 @@ class TestAsked:
         assert ("gridyard_bells_total",) in found
 
 
-def test_the_loop_tells_its_pulse(database: Database) -> None:
-    service = Service(database, Settings())
+def test_the_loop_tells_its_pulse(database: Database, tmp_path: Path) -> None:
+    service = Service(database, Settings(home=tmp_path))
 
     class OneRound:
         rounds = 0
