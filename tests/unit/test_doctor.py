@@ -18,7 +18,7 @@ import gridyard
 from db import queue, schedulers, workers
 from gridyard import cli, doctor
 from gridyard.checks import database, machine, people
-from gridyard.checks.finding import OK, WARNING, WRONG, Finding, ok, span
+from gridyard.checks.finding import OK, WARNING, WRONG, Finding, ok
 from gridyard.client import Yard
 from jobs.settings import Settings
 
@@ -320,7 +320,3 @@ def test_a_doctor_with_a_hanging_check_ends(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert done.stderr == ""
     assert any("no answer within" in one["found"] for one in json.loads(done.stdout)["findings"])
-
-
-def test_spans_are_short() -> None:
-    assert [span(n) for n in (3, 300, 7_200, 864_000)] == ["3 s", "5 min", "2 h", "10 days"]
