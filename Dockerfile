@@ -3,8 +3,8 @@ FROM python:3.11-slim
 
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
-# Who runs it owns nothing but these three folders: code and packages are root's, and read-only for the user.
-RUN useradd --uid 1000 --no-create-home --home-dir /tmp yard && install -d -o yard -g yard /data /cache /store
+# Who runs it owns nothing but these four folders: code and packages are root's, and read-only for the user.
+RUN useradd --uid 1000 --no-create-home --home-dir /tmp yard && install -d -o yard -g yard /data /cache /store /spool
 
 WORKDIR /app
 
@@ -24,6 +24,7 @@ ARG COMMIT=""
 RUN printf %s "$COMMIT" > COMMIT
 
 USER yard
-ENV HOME=/tmp GRIDYARD_DATA=/data GRIDYARD_CACHE=/cache GRIDYARD_STORE=/store
+ENV HOME=/tmp GRIDYARD_HOME=/tmp/yard \
+    GRIDYARD_DATA=/data GRIDYARD_CACHE=/cache GRIDYARD_STORE=/store GRIDYARD_SPOOL=/spool
 ENTRYPOINT ["gridyard"]
 CMD ["--help"]

@@ -5,7 +5,6 @@ found is never missed. Nothing is touched but files that are called as Gridyard 
 """
 
 import re
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -96,7 +95,7 @@ class _Cleaner:
         self._database, self._settings = yard.database, yard.settings
         self._store = Store(yard.settings.store_url)
         self._sweep, self._best = sweep, best
-        self._foreign = ""  # why no orphan is to go
+        self._foreign = ""  # why no orphan is to go; once found, it holds for whatever comes after
 
     def look(self) -> Cleaned:
         kinds = {kind: Freeable(kind=kind, what=what) for kind, what in KINDS.items()}
@@ -112,10 +111,8 @@ class _Cleaner:
             kinds["orphans"] = Freeable(kind="orphans", what=KINDS["orphans"], note=self._foreign)
         for kind, path in self._local():
             kinds[kind].add(_size(path))
-        if self._works_here():
-            kinds["cache"] = Freeable(
-                kind="cache", what=KINDS["cache"], note="stays while a worker runs on this machine"
-            )
+        if self._is_used():
+            kinds["cache"] = Freeable(kind="cache", what=KINDS["cache"], note="stays while a worker runs")
         return Cleaned(sweep=None, freed=False, kinds=list(kinds.values()))
 
     def free(self, advance: Callable[[int], None]) -> None:
@@ -132,7 +129,7 @@ class _Cleaner:
                     advance(1)
             self._store.prune(job)
         if self._sweep is None:
-            keep_cache = self._works_here()
+            keep_cache = self._is_used()
             for kind, path in self._local():
                 if kind != "cache" or not keep_cache:
                     path.unlink(missing_ok=True)
@@ -150,7 +147,6 @@ class _Cleaner:
 
     def _files(self) -> Iterator[tuple[str, StoredFile]]:
         """The files of the store that nobody needs, with their kinds."""
-        self._foreign = ""
         for files in _batched(self._store.files()):
             with self._database.reading() as session:
                 found = retention.owners(session, sorted({file.job for file in files}))
@@ -190,9 +186,10 @@ class _Cleaner:
             if broken or (path.name.startswith(".tmp-") and _is_stale(path)):
                 yield path
 
-    def _works_here(self) -> bool:
+    def _is_used(self) -> bool:
+        """Whether a worker may use the cache. Its host's name tells nothing: containers share a folder, not a name."""
         with self._database.reading() as session:
-            return workers.any_on(session, socket.gethostname())
+            return workers.any_alive(session)
 
 
 def _cached(folder: Path) -> Iterator[Path]:

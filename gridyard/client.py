@@ -1,6 +1,7 @@
 """The Python client: submit sweeps, wait for them, read the leaderboard, load the best model."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from db.workers import OutOfService
 from gridyard.ids import check_id
 from gridyard.job import Job
 from gridyard.sweep import Sweep
-from jobs import catalogue, settings
+from jobs import catalogue, data, settings
 from jobs.catalogue import Task
 from jobs.errors import InputError
 from scheduler import conditions
@@ -75,13 +76,18 @@ class Yard:
 
         if (file is None) == (not keys):
             raise InputError("give a sweep file, or the keys of a sweep such as task= and grid=")
-        spec = sweep_file.read(Path(file), sets) if file is not None else sweep_file.parse(keys, "the sweep")
+        with self.reading():
+            spec = sweep_file.read(Path(file), sets) if file is not None else sweep_file.parse(keys, "the sweep")
         if fetch:
             local.fetch_data(spec.task)
         submitted = submit.submit(self.database, spec, once=once, progress=progress)
         if submitted.new:
             self.ring(spec.queue, submitted.jobs)
         return Sweep(self, submitted.sweep, new=submitted.new)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Until the block ends, the files that jobs name are read only where this yard's settings allow it."""
+        return data.reading(self.settings.readable)
 
     def ring(self, queue: str, jobs: int) -> None:
         """Wake as many idle slots of a queue as there are jobs for; nothing is lost when no bell is heard."""

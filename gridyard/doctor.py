@@ -61,6 +61,7 @@ ALONE: dict[str, Check] = {
     "store": machine.store,
     "data": machine.data,
     "cache": machine.cache,
+    "spool": machine.spool,
     "gpu": machine.gpu,
 }
 AFTER: dict[str, Check] = {  # these need the database
@@ -70,7 +71,8 @@ AFTER: dict[str, Check] = {  # these need the database
     "queues": people.queues,
     "sweeps": people.sweeps,
 }
-NAMES = ["settings", "database", "sqlite", "clock", "broker", "store", "data", "cache", "gpu", *list(AFTER)[1:]]
+FIRST = ["settings", "database", "sqlite", "clock", "broker", "store", "data", "cache", "spool", "gpu"]
+NAMES = [*FIRST, *list(AFTER)[1:]]
 
 
 def _run(checks: dict[str, Check], found: Settings, advance: Callable[[str], None]) -> list[Finding]:

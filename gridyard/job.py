@@ -55,7 +55,8 @@ class Job:
         content = self.content()  # without a model, nobody waits for torch
         from jobs import artifact
 
-        return artifact.load(content)
+        with self.yard.reading():
+            return artifact.load(content)
 
     def predict(self, given: Any, *, top: int | None = None, **writing: Any) -> list[Json]:
         """What its best model makes of new inputs: a list of objects, as `gridyard predict --json` writes them.
@@ -89,7 +90,8 @@ class Job:
         """Write its best model for use elsewhere; see `jobs.export.export`."""
         from gridyard import export
 
-        return export.export(self, Path(folder), formats=formats, force=force)
+        with self.yard.reading():
+            return export.export(self, Path(folder), formats=formats, force=force)
 
     def report(self, path: str | PathLike[str]) -> None:
         """Write a page (.html) that opens without network; errors as `write`."""
@@ -107,13 +109,15 @@ class Job:
         """
         from gridyard.report import write
 
-        return write.of_job(self, report=report, plot=plot)
+        with self.yard.reading():
+            return write.of_job(self, report=report, plot=plot)
 
     def repeat(self, tolerance: float | None = None) -> "Repeated":
         """Train it again, here, and compare every number with what was recorded; see `gridyard.repeat.repeat`."""
         from gridyard import repeat
 
-        return repeat.repeat(self, tolerance)
+        with self.yard.reading():
+            return repeat.repeat(self, tolerance)
 
     def spec(self) -> JobSpec:
         """What its trainer was given."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from db import queue
 from db import workers as register
@@ -147,8 +147,10 @@ class LocalWorker:
         self._deaths = Tally(DEATHS, DEATHS_SECONDS)
 
     def start(self) -> None:
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
+        """Raises:
+        InputError: its log cannot be written.
+        """
+        with self._opened() as log:
             self._log_start = log.tell()
             # A session of its own: Ctrl-C in the terminal reaches only us, and we stop it in order. Its stdin closes
             # when we end in whatever way, so it never outlives us.
@@ -160,6 +162,16 @@ class LocalWorker:
                 env=self._environment,
                 start_new_session=True,
             )
+
+    def _opened(self) -> BinaryIO:
+        try:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            return self._log.open("ab")
+        except OSError as error:
+            raise InputError(
+                f"{self._log.parent}: the log of the worker cannot be written there: {error.strerror}. "
+                f"Let {PREFIX}HOME name a folder that can be written"
+            ) from None
 
     def tend(self) -> None:
         """Start it again if it has died.
@@ -239,8 +251,11 @@ class SchedulerThread:
 
         try:
             service = Service(self._database, self._settings)
-            service.run(self._stop)
-            service.tick()  # what ended since the last round: the sweep we waited for is closed, not left open
+            try:
+                service.run(self._stop)
+                service.tick()  # what ended since the last round: the sweep we waited for is closed, not left open
+            finally:
+                service.close()
         except Exception as error:  # handed to the thread that waits
             self._error = error
 

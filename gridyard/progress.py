@@ -107,13 +107,15 @@ def _reached(status: SweepStatus) -> str:
 
 
 def duration(seconds: float) -> str:
-    """7 s, 3 min 20 s, 2 h 5 min."""
+    """7 s, 3 min 20 s, 2 h 5 min, 10 days 3 h."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    if whole < 172_800:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} days {whole % 86_400 // 3600} h"
 
 
 @contextmanager

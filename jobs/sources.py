@@ -1,6 +1,7 @@
 """The user's own files and folders as parameters: found and fingerprinted at submission, checked where they train."""
 
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from jobs.errors import DataMissing, InputError
 
 BLOCK = 1 << 20  # bytes read at a time
 LONG = 64 << 20  # bytes from which a fingerprint takes long enough for a progress bar
+logger = logging.getLogger(__name__)
 
 
 def locate(param: str, given: str | None) -> Path:
@@ -38,8 +40,18 @@ def locate(param: str, given: str | None) -> Path:
 def portable(path: Path) -> str:
     """The path as a job keeps it: relative where it lies in the data folder, which other machines have elsewhere.
 
-    A link in the data folder keeps its own name: it may lead elsewhere on other machines.
+    A link in the data folder keeps its own name: it may lead elsewhere on other machines. Whoever submits a path that
+    these settings let no job read is told so; the workers have settings of their own.
     """
+    stored = _portable(path)
+    try:
+        data.contained(stored)
+    except InputError as error:
+        logger.warning("%s", error)
+    return stored
+
+
+def _portable(path: Path) -> str:
     folder = data.folder().absolute()
     plain = path if ".." not in path.parts else path.resolve()
     for lies, root in ((plain, folder), (path.resolve(), folder.resolve())):  # the data folder may be a link itself

@@ -9,7 +9,8 @@ from scheduler.round import Round
 
 STALLED_TICKS = 30  # so many ticks without the end of a round, and the loop stalls …
 STALLED_SECONDS = 90.0  # … but not before: a statement may take 60 s until the database gives it up
-AWAY_SECONDS = 60.0  # a database that is away for so long is worth a word to whoever asks
+AWAY_SECONDS = 60.0  # a database that is away for so long …
+AWAY_TICKS = 3  # … and so many ticks is worth a word to whoever asks
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nobody reads
 
 
@@ -24,7 +25,8 @@ class Pulse:
         self._clock = clock
         self._patience = max(STALLED_TICKS * tick_seconds, STALLED_SECONDS)
         self._ended = self._succeeded = clock()  # when a round last ended, and last did what it should
-        self._error = ""  # of the last round that did not
+        self._error = ""  # of the last round; empty: it did what it should
+        self._away = max(AWAY_TICKS * tick_seconds, AWAY_SECONDS)
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._rounds = Counter("gridyard_rounds", "Rounds of the scheduler's loop.", ["end"], registry=registry)
@@ -42,6 +44,7 @@ class Pulse:
     def done(self, did: Round, seconds: float) -> None:
         """A round has done what it should."""
         self._ended = self._succeeded = self._clock()
+        self._error = ""
         self._rounds.labels("done").inc()
         self._seconds.observe(seconds)
         self._bells.inc(did.rung)
@@ -63,6 +66,6 @@ class Pulse:
         now = self._clock()
         if now - self._ended > self._patience:
             return f"the loop stalls: no round has ended for {now - self._ended:.0f} s"
-        if now - self._succeeded > AWAY_SECONDS:
+        if self._error and now - self._succeeded > self._away:
             return f"no round has succeeded for {now - self._succeeded:.0f} s: {self._error}"
         return None

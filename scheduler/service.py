@@ -75,6 +75,10 @@ class Service:
                 self.pulse.failed(error, away=False)
                 logger.exception("no round")
             stop.wait(self._settings.tick_seconds)
+        self.close()
+
+    def close(self) -> None:
+        """Let another scheduler ring."""
         self._ringer.close()
 
     def tick(self) -> Round:

@@ -20,7 +20,7 @@ def make(settings: Settings, queue: str | None = None) -> Celery:
         # would deliver it again after its visibility timeout, and again (celery#5935).
         task_acks_late=False,
         worker_prefetch_multiplier=1,  # 0 would mean: without limit
-        worker_disable_prefetch=bool(settings.broker.startswith(("redis", "valkey"))),  # others warn and ignore it
+        worker_disable_prefetch=settings.broker.startswith("redis"),  # others warn and ignore it
         task_ignore_result=True,  # results are rows of the database
         result_backend=None,
         task_serializer="json",  # a message never runs code
@@ -40,7 +40,7 @@ def make(settings: Settings, queue: str | None = None) -> Celery:
         task_create_missing_queues=False,  # a message never makes a worker listen somewhere else
         task_queues=[Queue(queue)] if queue else None,
     )
-    if settings.broker.startswith(("redis", "valkey")):
+    if settings.broker.startswith("redis"):
         app.conf.broker_transport_options = {
             "global_keyprefix": "gridyard:",  # lets an ACL name our keys
             # No lists of what is not yet acknowledged, kept by scripts in Lua: a bell is acknowledged within

@@ -32,11 +32,3 @@ def warning(found: str, do: str) -> Finding:
 
 def wrong(found: str, do: str) -> Finding:
     return Finding(level=WRONG, found=found, do=do)
-
-
-def span(seconds: float) -> str:
-    """3 s, 4 min, 5 h, 6 days."""
-    for unit, one, most in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
-        if seconds < one * most:
-            return f"{seconds / one:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} days"

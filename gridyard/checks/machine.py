@@ -16,6 +16,7 @@ from jobs.settings import Settings
 from jobs.spec import Json
 from jobs.store import Store
 from jobs.urls import masked
+from workers.spool import BROKEN, Spool
 
 CONNECT_SECONDS = 5.0
 SCARCE_BYTES, NO_BYTES = 2 << 30, 100 << 20  # of free disk: soon too little, and too little
@@ -116,6 +117,30 @@ def cache(settings: Settings) -> Iterator[Finding]:
         yield warning(f"{folder}: only {readable(left)} are left", "make room: `gridyard clean` shows what can go")
     else:
         yield ok(f"{folder}: {readable(left)} are left")
+
+
+def spool(settings: Settings) -> Iterator[Finding]:
+    folder = settings.spool_folder
+    if not _writable(folder):
+        yield wrong(
+            f"{folder} cannot be written: what ends while the database is away is lost with its worker",
+            "let GRIDYARD_SPOOL name a folder of this machine that can, and that outlives its workers",
+        )
+        return
+    waiting = len(Spool(folder).waiting())
+    broken = sum(path.name.endswith(BROKEN) for path in folder.iterdir()) if folder.exists() else 0
+    if waiting:
+        yield warning(
+            f"{folder}: ends of attempts that wait here for the database: {waiting}",
+            "a worker that runs with this folder records them: `gridyard worker`",
+        )
+    if broken:
+        yield warning(
+            f"{folder}: ends of attempts that could not be read: {broken}",
+            f"the log of the workers says why; `gridyard clean` removes what ends with {BROKEN}",
+        )
+    if not waiting and not broken:
+        yield ok(f"{folder}: nothing waits here")
 
 
 def _existing(folder: Path) -> Path:

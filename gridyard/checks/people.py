@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import closing
 
-from db import diagnosis, schedulers
+from db import diagnosis, extension, schedulers
 from db.session import Database
-from gridyard.checks.finding import Finding, ok, span, warning, wrong
+from gridyard.checks.finding import Finding, ok, warning, wrong
+from gridyard.progress import duration
 from jobs.settings import Settings
 
 BEATS = 3.0  # heartbeats in a lease: with fewer, one that is late costs a job
@@ -40,12 +41,12 @@ def workers(settings: Settings) -> Iterator[Finding]:
     for worker in alive:
         yield ok(
             f"{worker.worker}: queue {worker.queue}, {worker.busy} of {worker.slots} slots busy, "
-            f"heard {span(worker.silent)} ago"
+            f"heard {duration(worker.silent)} ago"
         )
     for worker in found:
         if not worker.alive:
             yield warning(
-                f"{worker.worker}: silent for {span(worker.silent)}, and it has not said good-bye",
+                f"{worker.worker}: silent for {duration(worker.silent)}, and it has not said good-bye",
                 "if its machine or process is gone, nothing: its jobs are rescued, and it is forgotten after a week",
             )
     if not alive:
@@ -59,14 +60,16 @@ def scheduler(settings: Settings) -> Iterator[Finding]:
         alive = any(worker.alive for worker in diagnosis.workers(session))
     silent = None if newest is None else (moment - newest.heartbeat_at).total_seconds()
     runs = newest is not None and silent is not None and silent < max(30.0, 3 * settings.tick_seconds)
-    last = "none was ever here" if newest is None or silent is None else f"{newest.scheduler} went {span(silent)} ago"
+    last = (
+        "none was ever here" if newest is None or silent is None else f"{newest.scheduler} went {duration(silent)} ago"
+    )
     start = "start one: `gridyard scheduler` (`gridyard run` brings its own)"
     if overdue and runs:
         yield wrong(f"{overdue} jobs wait for a retry or a rescue, although one runs", "look into its log")
     elif overdue:
         yield wrong(f"{overdue} jobs wait for a retry or a rescue, and no scheduler runs: {last}", start)
     elif runs and newest is not None and silent is not None:
-        yield ok(f"{newest.scheduler}: heard {span(silent)} ago")
+        yield ok(f"{newest.scheduler}: heard {duration(silent)} ago")
     elif alive:
         yield warning(f"workers run, and no scheduler: {last}. Nothing is tried again or rescued meanwhile", start)
     else:
@@ -89,10 +92,16 @@ def queues(settings: Settings) -> Iterator[Finding]:
 def sweeps(settings: Settings) -> Iterator[Finding]:
     with closing(Database(settings.db_url)) as database, database.reading() as session:
         found = diagnosis.stuck(session, 3 * LATE_SECONDS)
+        half = extension.abandoned(session, 3 * LATE_SECONDS)
     for one in found:
         yield warning(
-            f"sweep {one.sweep} is {one.state} for {span(one.seconds)}, and nobody goes on with it",
+            f"sweep {one.sweep} is {one.state} for {duration(one.seconds)}, and nobody goes on with it",
             "a scheduler closes it, or removes what is half there: `gridyard scheduler`",
         )
-    if not found:
+    for sweep in half:
+        yield warning(
+            f"sweep {sweep} is not whole: its extension was interrupted, and nobody goes on with it",
+            "a scheduler does the rest: `gridyard scheduler`; or repeat the `gridyard extend`",
+        )
+    if not found and not half:
         yield ok("none is stuck")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from gridyard.cli.common import Json, print_json
+from gridyard.sizes import readable
 from jobs.errors import GridyardError, InputError
 
 app = typer.Typer()
@@ -95,6 +96,4 @@ def _size(row: dict[str, Any]) -> str:
     if row["place"] is None:
         return "–"
     size = row["download_bytes"]
-    if size is None:
-        return "?"
-    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+    return "?" if size is None else readable(size)

@@ -16,6 +16,7 @@ from gridyard.cli.common import (
     connect,
     counted,
     existing,
+    print_json,
     print_submitted,
     with_db,
 )
@@ -59,18 +60,22 @@ def resume(
     sweep: SweepId,
     workers: Workers = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Change the database only; train nothing here.")] = False,
+    as_json: Json = False,
     db: Db = None,
     broker: Broker = None,
 ) -> None:
     """Carry on a sweep that was interrupted, paused or cancelled.
 
-    Trains it here, as run does, unless a broker is set or other workers are there.
+    Trains it here, as run does, unless a broker is set or other workers are there. With --json it trains nothing here.
     """
     from gridyard import local
     from gridyard.cli import here
 
     found = existing(db, broker).sweep(sweep)
     changed = found.resume()
+    if as_json:
+        print_json({"sweep": sweep, "jobs": changed})
+        return
     status = found.status()
     ready = f"{counted(changed, 'cancelled job')} {'is' if changed == 1 else 'are'} ready again, " if changed else ""
     typer.echo(f"sweep {sweep}: {ready}{counted(status.total - status.done, 'job')} to be done")

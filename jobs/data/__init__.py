@@ -2,6 +2,6 @@
 
 from jobs.data.bundled import bundled
 from jobs.data.fetch import find, get
-from jobs.data.places import cache_folder, cached, contained, folder
+from jobs.data.places import cache_folder, cached, contained, folder, reading
 
-__all__ = ["bundled", "cache_folder", "cached", "contained", "find", "folder", "get"]
+__all__ = ["bundled", "cache_folder", "cached", "contained", "find", "folder", "get", "reading"]

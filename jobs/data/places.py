@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from jobs import settings
 from jobs.errors import InputError, SettingsError
 
 logger = logging.getLogger(__name__)
+_readable: ContextVar[str] = ContextVar("readable", default="")  # empty: as the settings of this process
 
 LONGEST_KEY = 120  # file systems allow 255 bytes for a name
 
@@ -21,6 +23,16 @@ LONGEST_KEY = 120  # file systems allow 255 bytes for a name
 def folder() -> Path:
     """Where data sets lie: the setting `data`; a trainer has it from its worker, through the environment."""
     return Path(os.environ.get(f"{settings.PREFIX}DATA") or settings.load().data)
+
+
+@contextmanager
+def reading(readable: str) -> Iterator[None]:
+    """Until the block ends, `contained` allows this: the `readable` of the settings that a yard has."""
+    before = _readable.set(readable)
+    try:
+        yield
+    finally:
+        _readable.reset(before)
 
 
 def contained(stored: str) -> Path:
@@ -35,7 +47,7 @@ def contained(stored: str) -> Path:
         raise InputError(f"{stored[:200]!r} is no path of a file")
     root = folder().absolute()
     path = Path(os.path.normpath(root / stored))  # an absolute one stays as it is
-    allowed = os.environ.get(f"{settings.PREFIX}FILES") or settings.load().readable
+    allowed = _readable.get() or os.environ.get(f"{settings.PREFIX}FILES") or settings.load().readable
     if Path(stored).is_absolute() and allowed == "*":
         return path
     others = [] if allowed == "*" else allowed.split(os.pathsep)

@@ -109,7 +109,8 @@ def missing() -> str | None:
 
 def _clean_environment() -> dict[str, str]:
     """The user's own settings and .env are not meant for this project."""
-    ours = ("GRIDYARD_", "COMPOSE_", "POSTGRES_", "REDIS_", "GRAFANA_", "CPU_SLOTS", "BIND", "DATA", "STORE", "LOG")
+    servers = ("POSTGRES_", "REDIS_", "GRAFANA_")
+    ours = ("GRIDYARD_", "COMPOSE_", *servers, "CPU_SLOTS", "BIND", "DATA", "STORE", "FILES", "LOG")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 

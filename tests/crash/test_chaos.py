@@ -1,10 +1,10 @@
 """A seeded hand disturbs two sweeps, on both kinds of yard: the short run of `python -m tests.chaos`.
 
-To repeat one that failed: `CHAOS_SEED=… make test`. What the hand does follows from the seed; when it meets whom, not.
+Another hand: `CHAOS_SEED=… make test`; `make chaos` draws one. What the hand does follows from the seed; when it meets
+whom, not.
 """
 
 import os
-import random
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from tests.chaos.run import Order, Outcome, disturbed, undisturbed
 from tests.chaos.scene import Times
 from tests.chaos.sweeps import Size
 
-SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
+SEED = int(os.environ.get("CHAOS_SEED", 5))
 WORKERS = 3
 SIZE = Size(alone=1, packed=1, epochs=300)
 TIMES = Times(lease=3.0)

@@ -1,6 +1,7 @@
 """What the doctor asks a database, on both of them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from sqlalchemy import update
 
@@ -52,12 +53,12 @@ def test_what_a_scheduler_should_have_done_is_told(database: Database, add_sweep
         assert diagnosis.overdue(session, 60.0) == 0
 
 
-def test_a_scheduler_enters_itself_and_forgets_those_of_old(database: Database) -> None:
+def test_a_scheduler_enters_itself_and_forgets_those_of_old(database: Database, tmp_path: Path) -> None:
     with database.writing() as session:
         assert schedulers.newest(session) is None
         schedulers.heartbeat(session, "old")
         session.execute(update(Scheduler).values(heartbeat_at=now(-schedulers.KEPT_SECONDS - 1)))
-    service = Service(database, Settings())
+    service = Service(database, Settings(home=tmp_path))
     service.tick()
     with database.reading() as session:
         first = schedulers.newest(session)

@@ -1,5 +1,6 @@
 """An extension adds what a sweep does not have, whole, while its workers go on; what it has stays as it is."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,13 +162,13 @@ class TestInterrupted:
             extend(database, sweep, keys, progress=die)
 
     @pytest.mark.parametrize("at", [1, 5, 9, 14])
-    def test_the_scheduler_does_the_rest(self, database: Database, at: int) -> None:
+    def test_the_scheduler_does_the_rest(self, database: Database, tmp_path: Path, at: int) -> None:
         sweep, whole = submitted(database), submitted(database)
         keys = {"grid": {"lr": [0.3]}, "seeds": 4}
         self.killed(database, sweep, keys, at)
         extend(database, whole, keys)
         assert stand(database, sweep).extending
-        scheduler = Service(database, Settings())
+        scheduler = Service(database, Settings(home=tmp_path))
         assert scheduler.tick().extended == 0  # its extender may be alive
         with database.writing() as session:
             session.execute(update(Sweep).where(Sweep.id == sweep).values(touched_at=now(-1000)))
@@ -176,13 +177,15 @@ class TestInterrupted:
         assert stand(database, sweep).jobs["ready"] == stand(database, sweep).total == 24
         assert not stand(database, sweep).extending
 
-    def test_the_scheduler_does_some_in_each_round(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_scheduler_does_some_in_each_round(
+        self, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(service, "REMOVING_SECONDS", 0.0)
         sweep = submitted(database)
         self.killed(database, sweep, {"seeds": 4}, at=2)
         with database.writing() as session:
             session.execute(update(Sweep).values(touched_at=now(-1000)))
-        scheduler, rounds = Service(database, Settings()), 0
+        scheduler, rounds = Service(database, Settings(home=tmp_path)), 0
         while scheduler.tick().extended:
             rounds += 1
         assert rounds > 2

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -155,9 +154,25 @@ def test_the_store_of_another_database_is_left_alone(yard: Yard, store: Store, t
     assert paths(tmp_path / "store") == {"1/1/last.safetensors"}
 
 
-def test_the_cache_goes_but_what_others_put_there_and_never_while_a_worker_runs_here(
-    yard: Yard, tmp_path: Path
+def test_files_of_another_database_stay_while_something_else_is_freed(
+    yard: Yard, store: Store, succeed: Succeed, tmp_path: Path
 ) -> None:
+    yard.submit(task="iris", seeds=3)
+    yard.sweep(1).cancel()
+    yard.sweep(1).delete()
+    yard.submit(task="iris")
+    (job,) = succeed(2, 0.5)
+    for other in (job - 2, 5_000):  # one that this database might have had, and one that it never had
+        store.write(f"{other}/1/last.safetensors", b"another's")
+    store.write(f"{job}/1/last.safetensors", b"y")
+    assert cleaned("--yes") == {"checkpoints": (1, 1)}
+    assert paths(tmp_path / "store") == {
+        best_path(job, 1),
+        *(f"{other}/1/last.safetensors" for other in (job - 2, 5_000)),
+    }
+
+
+def test_the_cache_goes_but_what_others_put_there_and_never_while_a_worker_runs(yard: Yard, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     ours = [
         "mnist-139b9b54bc0606d3.npy",
@@ -170,7 +185,7 @@ def test_the_cache_goes_but_what_others_put_there_and_never_while_a_worker_runs_
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(b"1")
     with yard.database.writing() as session:
-        workers.register(session, "w", "cpu", 1, {"host": socket.gethostname()})
+        workers.register(session, "w", "cpu", 1, {"host": "a container of its own"})
     assert cleaned("--yes") == {}
     with yard.database.writing() as session:
         workers.stop(session, "w")

@@ -230,6 +230,17 @@ def test_a_retry_of_a_sweep_that_takes_none_says_why(
     assert "1 failed job is ready again" in capfd.readouterr().out
 
 
+def test_a_resume_for_programs_is_an_object_and_trains_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gridyard(["submit", "grid.yaml"], monkeypatch)
+    gridyard(["cancel", "1", "--json"], monkeypatch)
+    cancelled = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert cancelled["jobs"] > 0
+    assert gridyard(["resume", "1", "--json"], monkeypatch) == 0
+    assert json.loads(capfd.readouterr().out) == cancelled
+
+
 def test_a_table_ends_after_ten_rows_and_what_programs_read_does_not(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

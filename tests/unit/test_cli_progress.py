@@ -113,6 +113,8 @@ def test_a_description_tells_pace_and_time_left() -> None:
     assert progress.describe(replace(few, least_epoch=0, most_epoch=0), None) == "2 running, 0 failed"
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(7.4, "7 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(7.4, "7 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (874_800, "10 days 3 h")]
+)
 def test_durations_are_readable(seconds: float, shown: str) -> None:
     assert progress.duration(seconds) == shown

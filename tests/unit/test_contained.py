@@ -1,14 +1,18 @@
 """Files that a job names lie in the data folder, or where whoever keeps the worker allows."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gridyard.job import Job
 from jobs import data, settings
-from jobs.errors import InputError
+from jobs.errors import InputError, JobsFailed
 from jobs.language import places
 from jobs.sources import opened
+from jobs.tasks.table import surveyed
+from tests.trained import trained, yard_at
 
 
 @pytest.fixture
@@ -44,6 +48,45 @@ def test_what_leads_out_is_refused(stored: str, folder: Path) -> None:
         opened(stored.format(folder))
     with pytest.raises(InputError, match="in none of the folders that jobs may read"):
         places.folder("model", stored.format(folder))
+
+
+class TestAYardWhoseUrlWasGivenInPlaceOfTheSetting:
+    """`--db` and `connect(db=…)`: the environment says SQLite, where all is allowed."""
+
+    @pytest.fixture
+    def job(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Job]:
+        """Trained on a table outside of the data folder, of a yard whose database is then a server."""
+        monkeypatch.delenv("GRIDYARD_FILES")
+        table = folder / "elsewhere/table.csv"
+        table.write_text("a,b\n" + "".join(f"{n * 7 % 60 / 4},{n % 3}.5\n" for n in range(60)))
+        yard = yard_at(folder)
+        job = trained(yard, task="table", fixed={"data": str(table), "target": "b", "hidden": [4]}, epochs=1)
+        surveyed.cache_clear()  # as in a process that has not trained it
+        yard.settings = settings.load(db="postgresql://db/yard", store=yard.settings.store)
+        yield job
+        yard.database.close()
+
+    def test_its_jobs_are_repeated_with_the_files_that_it_allows(self, job: Job, folder: Path) -> None:
+        with pytest.raises(JobsFailed, match="in none of the folders that jobs may read"):
+            job.repeat()
+        job.yard.settings = job.yard.settings.model_copy(update={"files": str(folder / "elsewhere")})
+        assert job.repeat().equal
+
+    def test_and_reported_with_no_others(self, job: Job, folder: Path) -> None:
+        (missing,) = job.write(report=folder / "page.html").missing
+        assert "in none of the folders that jobs may read" in missing
+
+    def test_and_who_submits_such_a_file_is_told(
+        self, job: Job, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        keys = {"task": "table", "epochs": 1}
+        job.yard.submit(**keys, fixed={"data": str(folder / "elsewhere/table.csv"), "target": "b"})
+        assert "lies in none of the folders that jobs may read" in caplog.text
+        assert "GRIDYARD_FILES of the workers" in caplog.text
+        caplog.clear()
+        (folder / "data/inside.csv").write_text((folder / "elsewhere/table.csv").read_text())
+        job.yard.submit(**keys, fixed={"data": "inside.csv", "target": "b"})
+        assert "jobs may read" not in caplog.text
 
 
 @pytest.mark.parametrize("stored", ["a\0b", "x" * 5000, "\udcff"])

@@ -48,6 +48,25 @@ def test_every_setting_is_one(file: str) -> None:
     assert set(re.findall(rf"\b{PREFIX}\w+", (ROOT / file).read_text())) <= settings
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "service"),
+    [one for one in SERVICES if one[2]["image"] == "gridyard"],
+    ids=[f"{file}:{name}" for file, name, service in SERVICES if service["image"] == "gridyard"],
+)
+def test_every_folder_that_is_written_to_lies_on_a_volume(file: str, name: str, service: dict[str, Any]) -> None:
+    folders = {one for one, field in Settings.model_fields.items() if str(field.description).startswith("folder ")}
+    assert {"home", "spool", "store"} <= folders
+    places = dict(re.findall(rf"\b{PREFIX}(\w+)=(/\S+)", (ROOT / "Dockerfile").read_text()))
+    made = re.findall(r"(?<= )/\w+", re.findall(r"install -d .*", (ROOT / "Dockerfile").read_text())[0])
+    volumes = [volume.replace(":-", "").split(":")[1] for volume in service["volumes"]]
+    for folder in folders - {"home"}:  # the database and the broker are servers: `home` gets nothing that must stay
+        assert places[folder.upper()] in volumes, folder
+        assert places[folder.upper()] in made, "a volume belongs to whom the image's folder belongs"
+    assert places["HOME"].startswith("/tmp/")
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["environment"][f"{PREFIX}FILES"] == "${FILES:-}"
+
+
 def test_every_variable_is_in_the_example() -> None:
     used = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
     explained = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))

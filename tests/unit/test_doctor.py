@@ -18,7 +18,7 @@ import gridyard
 from db import queue, schedulers, workers
 from gridyard import cli, doctor
 from gridyard.checks import database, machine, people
-from gridyard.checks.finding import OK, WARNING, WRONG, Finding, ok, span
+from gridyard.checks.finding import OK, WARNING, WRONG, Finding, ok
 from gridyard.client import Yard
 from jobs.settings import Settings
 
@@ -142,6 +142,22 @@ def test_folders_of_data_and_cache_are_looked_at(make: Make, tmp_path: Path, mon
     assert "nothing can be written" in only(machine.data(make()), WARNING).found
 
 
+def test_a_spool_is_looked_at_and_what_waits_or_is_broken_in_it_told(make: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    assert str(folder) in only(machine.spool(make()), OK).found
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "letter.txt").write_text("")
+    only(machine.spool(make()), OK)
+    for name in ("a.1.1.json", "a.2.1.json", "a.3.1.json.broken"):
+        (folder / name).write_text("")
+    waiting, broken = machine.spool(make())
+    assert (waiting.level, "wait here for the database: 2" in waiting.found) == (WARNING, True)
+    assert (broken.level, "could not be read: 1" in broken.found) == (WARNING, True)
+    (tmp_path / "file").write_text("")
+    assert "GRIDYARD_SPOOL" in only(machine.spool(make(spool=str(tmp_path / "file"))), WRONG).do
+
+
 @pytest.mark.parametrize(
     ("seen", "torch", "device", "level"),
     [
@@ -225,6 +241,8 @@ def test_sweeps_that_nobody_goes_on_with_are_told(yard: Yard, make: Make) -> Non
     assert "sweep 1 is open" in only(people.sweeps(make()), WARNING).found
     execute(yard, "UPDATE sweeps SET state = 'submitting', touched_at = '2026-01-01 00:00:00.000'")
     assert "sweep 1 is submitting" in only(people.sweeps(make()), WARNING).found
+    execute(yard, "UPDATE sweeps SET state = 'cancelled', extending = '{}'")
+    assert "sweep 1 is not whole" in only(people.sweeps(make()), WARNING).found
 
 
 @pytest.fixture
@@ -302,7 +320,3 @@ def test_a_doctor_with_a_hanging_check_ends(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert done.stderr == ""
     assert any("no answer within" in one["found"] for one in json.loads(done.stdout)["findings"])
-
-
-def test_spans_are_short() -> None:
-    assert [span(n) for n in (3, 300, 7_200, 864_000)] == ["3 s", "5 min", "2 h", "10 days"]

@@ -6,13 +6,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import gridyard
 from db import workers
-from gridyard import Sweep, Yard, local
+from db.ringer import Ringer
+from db.session import Database
+from gridyard import Sweep, Yard, cli, local
 
 
 @pytest.fixture
@@ -69,3 +72,31 @@ def test_the_first_signal_to_stop_interrupts_and_the_second_hurries(number: int)
         signal.raise_signal(number)
     assert hurried == [False, True]
     assert signal.getsignal(number) is before
+
+
+def test_a_folder_of_logs_that_cannot_be_made_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRIDYARD_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "logs").write_text("a file")
+    (tmp_path / "grid.yaml").write_text("{task: iris, epochs: 1}")
+    monkeypatch.setattr(sys, "argv", ["gridyard", "run", str(tmp_path / "grid.yaml")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    told = capfd.readouterr().err
+    assert f"{tmp_path}/home/logs: the log of the worker cannot be written there" in told
+    assert "GRIDYARD_HOME" in told
+    assert "Traceback" not in told
+
+
+def test_a_scheduler_of_ours_that_has_stopped_lets_another_one_ring(postgres_url: str) -> None:
+    yard = gridyard.connect(db=postgres_url, broker="redis://127.0.0.1:9/0")  # nobody is there; no bell is due
+    with closing(yard.database):
+        thread = local.SchedulerThread(yard.database, yard.settings)
+        thread.start()
+        thread.stop()
+        thread.tend()
+        with closing(Database(postgres_url)) as other, closing(Ringer(other)) as ringer:
+            assert ringer.may_ring()

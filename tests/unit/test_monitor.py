@@ -72,6 +72,28 @@ class TestHealth:
         pulse.failed(DatabaseAway("no route to host"), away=True)
         assert pulse.trouble() == "no round has succeeded for 65 s: DatabaseAway: no route to host"
 
+    def test_a_scheduler_whose_rounds_are_far_apart_or_long_is_well(self) -> None:
+        clock = Clock()
+        pulse = Pulse(70.0, clock)
+        for clock.now in (1.0, 66.0, 71.0, 140.0, 141.0):
+            assert pulse.trouble() is None
+            pulse.done(IDLE, 0.1)
+        clock = Clock()
+        pulse = Pulse(1.0, clock)
+        pulse.failed(DatabaseAway("no route to host"), away=True)
+        pulse.done(IDLE, 0.1)
+        clock.now = 61.0  # a round that takes so long and has not failed
+        assert pulse.trouble() is None
+
+    def test_a_database_that_came_back_is_trouble_no_more(self) -> None:
+        clock = Clock()
+        pulse = Pulse(1.0, clock)
+        clock.now = 65.0
+        pulse.failed(DatabaseAway("no route to host"), away=True)
+        assert pulse.trouble() is not None
+        pulse.done(IDLE, 0.1)
+        assert pulse.trouble() is None
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
@@ -177,8 +199,8 @@ class TestAsked:
         assert ("gridyard_bells_total",) in found
 
 
-def test_the_loop_tells_its_pulse(database: Database) -> None:
-    service = Service(database, Settings())
+def test_the_loop_tells_its_pulse(database: Database, tmp_path: Path) -> None:
+    service = Service(database, Settings(home=tmp_path))
 
     class OneRound:
         rounds = 0
