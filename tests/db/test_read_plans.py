@@ -42,7 +42,8 @@ def test_a_status_counts_no_rows_and_finds_the_best_job_by_an_index(
             assert OF_COUNTS[database.dialect] in plan, plan
         if "FROM jobs" in statement:
             assert not re.search(r"count\(\S*\)( AS \w+)?\s+FROM jobs", statement), statement
-            assert "ix_jobs_rank_sweep" in plan, plan
+            how_far = "min(" in statement  # the running jobs, of which there are few
+            assert ("ix_jobs_sweep_state_pack" if how_far else "ix_jobs_rank_sweep") in plan, plan
         assert not re.search("SCAN (jobs|counts)", plan), plan
 
 
