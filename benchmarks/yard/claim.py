@@ -6,15 +6,11 @@ Each claimer is a process of its own with one connection, as a worker's slot has
 """
 
 import argparse
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 
-import gridyard
 from benchmarks import result
 from benchmarks.result import Result
-from benchmarks.yard import databases, filling
+from benchmarks.yard import claimers, databases
 from db.session import Database
 
 CLAIMERS = (1, 4, 16)
@@ -26,10 +22,10 @@ CODE = """
 import sys, time
 from db import queue
 from db.session import Database
-database, limit, seconds = Database(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+database, limit, seconds = Database(sys.argv[1]), int(sys.argv[3]), float(sys.argv[4])
 def claim():
     with database.writing() as session:
-        return len(queue.claim(session, "cpu", sys.argv[4], 3600.0, limit=limit))
+        return len(queue.claim(session, "cpu", sys.argv[2], 3600.0, limit=limit))
 for _ in range(10):
     claim()
 print("ready", flush=True)
@@ -47,16 +43,16 @@ def run(jobs: int = 1_000_000, db: str = "both") -> Iterator[Result]:
     """The figures, as they come."""
     for kind in databases.KINDS[db]:
         with databases.fresh(kind) as database:
-            _submit(database, jobs, kind)
+            claimers.submit(database, jobs, kind)
             for pack in PACKS:
                 alone = None
-                for claimers in CLAIMERS:
-                    claims, taken, slowest = _claimed(database, claimers, pack)
+                for count in CLAIMERS:
+                    claims, taken, slowest = _claimed(database, count, pack)
                     alone = alone or claims
                     bounded = kind == "postgresql" and pack == 1
                     yield Result(
                         benchmark="yard.claim",
-                        case=f"{claimers} at once, {pack} a claim, {kind}",
+                        case=f"{count} at once, {pack} a claim, {kind}",
                         value=claims,
                         unit="claims/s",
                         baseline=alone,
@@ -67,34 +63,13 @@ def run(jobs: int = 1_000_000, db: str = "both") -> Iterator[Result]:
                     )
 
 
-def _submit(database: Database, jobs: int, kind: str) -> None:
-    yard = gridyard.connect(db=_url(database))
-    values = filling.VALUES
-    with databases.bar(f"{kind}: {jobs:,} ready jobs") as progress:
-        yard.submit(task="iris", grid={"lr": values[: jobs // 1_000], "weight_decay": values}, progress=progress)
-    yard.database.close()
-    filling.tidy(database)
-
-
-def _claimed(database: Database, claimers: int, pack: int) -> tuple[float, float, float]:
+def _claimed(database: Database, count: int, pack: int) -> tuple[float, float, float]:
     """Claims and jobs a second of all together, and the slowest claim in seconds."""
-    command = [sys.executable, "-c", CODE, _url(database), str(pack), str(SECONDS)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen([*command, f"w{number}"], **pipes) for number in range(claimers)]
-    for process in started:
-        assert process.stdout.readline() == "ready\n"
-    begin = time.monotonic()
-    for process in started:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    told = [process.communicate()[0].split() for process in started]
-    seconds = max(float(line[3]) for line in told) - begin  # not until they have gone: that takes long, too
+    began, printed = claimers.told(database, CODE, count, str(pack), str(SECONDS))
+    told = [one.split() for one in printed]
+    seconds = max(float(line[3]) for line in told) - began  # not until they have gone: that takes long, too
     claims, jobs = (sum(int(line[column]) for line in told) for column in (0, 1))
     return claims / seconds, jobs / seconds, max(float(line[2]) for line in told)
-
-
-def _url(database: Database) -> str:
-    return database.engine.url.render_as_string(hide_password=False)
 
 
 def main() -> None:

@@ -6,16 +6,12 @@ The figure beside is that of one process.
 """
 
 import json
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 
-import gridyard
 from benchmarks import result
 from benchmarks.result import Result
-from benchmarks.yard import databases, filling
+from benchmarks.yard import claimers, databases
 from db.session import Database
 
 CLAIMERS = 8
@@ -53,14 +49,14 @@ def run(jobs: int = 20_000, db: str = "both") -> Iterator[Result]:
     """The figures, as they come."""
     for kind in databases.KINDS[db]:
         alone = None
-        for claimers in (1, CLAIMERS):
+        for count in (1, CLAIMERS):
             with databases.fresh(kind) as database:
-                _submit(database, jobs, kind)
-                claims, note = _emptied(database, claimers, jobs)
+                claimers.submit(database, jobs, kind)
+                claims, note = _emptied(database, count, jobs)
                 alone = alone or claims
                 yield Result(
                     benchmark="yard.claim_all",
-                    case=f"{claimers} until all {jobs:,} are taken, {kind}",
+                    case=f"{count} until all {jobs:,} are taken, {kind}",
                     value=claims,
                     unit="claims/s",
                     baseline=alone,
@@ -71,37 +67,17 @@ def run(jobs: int = 20_000, db: str = "both") -> Iterator[Result]:
                 )
 
 
-def _submit(database: Database, jobs: int, kind: str) -> None:
-    yard = gridyard.connect(db=_url(database))
-    values = filling.VALUES
-    with databases.bar(f"{kind}: {jobs:,} ready jobs") as progress:
-        yard.submit(task="iris", grid={"lr": values[: jobs // 1_000], "weight_decay": values}, progress=progress)
-    yard.database.close()
-    filling.tidy(database)
-
-
-def _emptied(database: Database, claimers: int, jobs: int) -> tuple[float, str]:
+def _emptied(database: Database, count: int, jobs: int) -> tuple[float, str]:
     """Claims a second of all together, and what was wrong."""
-    command, pipes = [sys.executable, "-c", CODE, _url(database)], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    started = [subprocess.Popen([*command, f"w{number}"], text=True, **pipes) for number in range(claimers)]
-    for process in started:
-        assert process.stdout.readline() == "ready\n"
-    begin = time.monotonic()
-    for process in started:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    told = [json.loads(process.communicate()[0]) for process in started]
+    began, printed = claimers.told(database, CODE, count)
+    told = [json.loads(one) for one in printed]
     taken = Counter(job for one in told for job in one[0])
     errors = [error for one in told for error in one[1]]
     twice, missing = sum(taken.values()) - len(taken), jobs - len(taken)
     least, slowest = min(len(one[0]) for one in told), max(one[2] for one in told)
     note = f"{twice} twice, {missing} missing, {len(errors)} errors{': ' + errors[0] if errors else ''}; "
     note += f"the slowest claim took {slowest * 1e3:.0f} ms, the unluckiest process got {least:,}"
-    return len(taken) / (max(one[3] for one in told) - begin), note
-
-
-def _url(database: Database) -> str:
-    return database.engine.url.render_as_string(hide_password=False)
+    return len(taken) / (max(one[3] for one in told) - began), note
 
 
 def main() -> None:

@@ -79,11 +79,11 @@ def leaderboard(
     import sys
 
     from gridyard import tables
-    from gridyard.cli import text
+    from gridyard.cli import text, values
 
     if as_json and as_csv:
         raise InputError("--json and --csv are both given; keep one of them")
-    conditions = text.conditions(where or [])
+    conditions = values.conditions(where or [])
     if top is None and not (as_json or as_csv):
         top = ROWS
     yard = existing(db)

@@ -1,4 +1,4 @@
-"""What the reading commands print for people, and how they read KEY=VALUE."""
+"""What the reading commands print for people."""
 
 import shutil
 import sys
@@ -12,7 +12,6 @@ from db.status import SweepStatus
 from gridyard.report import facts, texts
 from gridyard.sizes import readable
 from gridyard.tables import WIDTH, number, parameter, table
-from jobs.errors import InputError
 from jobs.plain import printable
 from jobs.states import JobState
 from jobs.urls import masked
@@ -23,33 +22,6 @@ if TYPE_CHECKING:
 
 EPOCHS = 10  # last epochs of a job that are shown
 APART = ("notes", "pack")  # of the environment, shown elsewhere
-
-
-def conditions(texts: Sequence[str]) -> dict[str, Any]:
-    """`lr=0.01` becomes {"lr": 0.01}; values are read as in a sweep file.
-
-    Raises:
-        InputError: a text has no "=", its value cannot be read, or a parameter is given twice.
-    """
-    from scheduler.formats import NotReadable, parse_yaml
-    from scheduler.places import dotted
-
-    found: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        name = key.strip()
-        if not equals or not name:
-            raise InputError(f"--where {text}: is not key=value; write for example --where lr=0.01")
-        if name in found:
-            raise InputError(f"--where {text}: {name} is given twice; a job has one value of it, keep one of them")
-        try:
-            document = parse_yaml(value)
-        except NotReadable as error:
-            raise InputError(f"--where {text}: its value {error.message}") from None
-        for path, _, _ in document.twice:
-            raise InputError(f"--where {text}: the key {dotted(path)} stands twice; keep one of them")
-        found[name] = document.data
-    return found
 
 
 def sweeps(found: Sequence[SweepStatus], models: Mapping[int, Models]) -> str:

@@ -1,13 +1,15 @@
-"""How the options of `extend` are read, and what it says."""
+"""How values in options are read: as in a sweep file. And what `extend` says."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gridyard.cli.common import counted
 from jobs.errors import InputError
-from scheduler.extend import Extended
 from scheduler.formats import NotReadable, parse_yaml
 from scheduler.places import dotted
+
+if TYPE_CHECKING:
+    from scheduler.extend import Extended
 
 
 def extension(grid: Sequence[str], cells: Sequence[str], seeds: str | None, epochs: int | None) -> dict[str, Any]:
@@ -37,6 +39,24 @@ def _grid(texts: Sequence[str]) -> dict[str, list[Any]]:
     return found
 
 
+def conditions(texts: Sequence[str]) -> dict[str, Any]:
+    """`lr=0.01` becomes {"lr": 0.01}; values are read as in a sweep file.
+
+    Raises:
+        InputError: a text has no "=", its value cannot be read, or a parameter is given twice.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        name = key.strip()
+        if not equals or not name:
+            raise InputError(f"--where {text}: is not key=value; write for example --where lr=0.01")
+        if name in found:
+            raise InputError(f"--where {text}: {name} is given twice; a job has one value of it, keep one of them")
+        found[name] = _read("--where", value, text)
+    return found
+
+
 def _list(option: str, text: str) -> list[Any]:
     """`0.3,0.1` as `[0.3, 0.1]`; `[16, 8],[32]` as a list of lists."""
     try:
@@ -58,7 +78,7 @@ def _read(option: str, text: str, given: str) -> Any:
     return document.data
 
 
-def extended(extended: Extended) -> str:
+def extended(extended: "Extended") -> str:
     """What an extension gave, in words."""
     if not extended.jobs and not extended.again:
         return "nothing new; it has all that already"

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gridyard import cli, parameters
-from gridyard.cli import common, text
+from gridyard.cli import common, text, values
 from jobs import catalogue
 from jobs.errors import InputError
 
@@ -52,14 +52,16 @@ def test_every_command_has_help(command: str) -> None:
 
 
 def test_conditions_are_read_as_values_of_a_sweep_file() -> None:
-    assert text.conditions(["lr=1e-3", "hidden=[16, 8]", "optimizer=adam", "scheduler.name=step", "nesterov=true"]) == {
+    assert values.conditions(
+        ["lr=1e-3", "hidden=[16, 8]", "optimizer=adam", "scheduler.name=step", "nesterov=true"]
+    ) == {
         "lr": 0.001,
         "hidden": [16, 8],
         "optimizer": "adam",
         "scheduler.name": "step",
         "nesterov": True,
     }
-    assert text.conditions(["clip_norm=null", "scheduler={name: step}"]) == {
+    assert values.conditions(["clip_norm=null", "scheduler={name: step}"]) == {
         "clip_norm": None,
         "scheduler": {"name": "step"},
     }
@@ -68,7 +70,7 @@ def test_conditions_are_read_as_values_of_a_sweep_file() -> None:
 @pytest.mark.parametrize("wrong", ["lr", "=3", "hidden=[1,"])
 def test_a_wrong_condition_is_refused_by_its_text(wrong: str) -> None:
     with pytest.raises(InputError, match=r"^--where "):
-        text.conditions([wrong])
+        values.conditions([wrong])
 
 
 @dataclass
