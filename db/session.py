@@ -130,7 +130,7 @@ class Database:
 
 
 def _told(error: SQLAlchemyError) -> str:
-    return masked(str(getattr(error, "orig", None) or error))
+    return " ".join(masked(str(getattr(error, "orig", None) or error)).split())  # a driver tells in several lines
 
 
 _begin = threading.local()  # what begins the session that this thread is opening; SQLite only

@@ -21,6 +21,8 @@ from jobs.urls import masked
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 JSON = "json"
 
+REMIND_SECONDS = 60.0
+
 as_json = False  # what this process was asked for
 
 _always: dict[str, Any] = {}
@@ -50,6 +52,37 @@ class _Stderr(logging.StreamHandler[Any]):
     def emit(self, record: logging.LogRecord) -> None:
         record.about = {**_about.get(), **getattr(record, "about", {})}
         super().emit(record)
+
+
+class Trouble:
+    """What may go wrong at every try: said when it begins, once a minute while it lasts, and when it is over."""
+
+    def __init__(self, logger: logging.Logger, told: str, over: str) -> None:
+        """
+        Args:
+            told: what does not happen while it lasts.
+            over: what is so again.
+        """
+        self._logger, self._told, self._over = logger, told, over
+        self._began: float | None = None
+        self._remind_at = 0.0  # not before, by the monotonic clock
+
+    def met(self, error: object) -> None:
+        """It has gone wrong."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+        elif now < self._remind_at:
+            return
+        self._remind_at = now + REMIND_SECONDS
+        since = f" for {now - self._began:.0f} s" if now > self._began else ""
+        self._logger.warning("%s%s: %s", self._told, since, error)
+
+    def gone(self) -> None:
+        """It has not."""
+        if self._began is not None:
+            self._logger.info("%s, after %.0f s", self._over, time.monotonic() - self._began)
+        self._began = None
 
 
 def say(message: str, *_: object, level: str = "INFO", logger: str = "celery") -> None:

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from db import gauges
 from db.session import Database
+from jobs import logs
 from jobs.errors import DatabaseError, SettingsError
 from jobs.settings import Settings
 from jobs.states import FailureReason, JobState
@@ -32,6 +33,7 @@ class Yard(Collector):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._blind = logs.Trouble(logger, "metrics without the database", over="metrics have the database again")
         self._lock = threading.Lock()  # one look at a time, however many ask
         self._tallies: Mapping[str, Mapping[str, int]] | None = None  # what each worker had counted at the last look
         self._attempts: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
@@ -61,8 +63,9 @@ class Yard(Collector):
             with self._database.reading() as session:
                 found = gauges.look(session)
         except DatabaseError as error:
-            logger.warning("metrics without the database: %s", error)
+            self._blind.met(error)
             return None
+        self._blind.gone()
         self._count(found.tallies)
         return found
 

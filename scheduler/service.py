@@ -14,6 +14,7 @@ from db import clock, counts, extension, queue, removal, schedulers, workers
 from db.retention import Retention
 from db.ringer import Ringer
 from db.session import Database
+from jobs import logs
 from jobs.errors import DatabaseAway, DatabaseError, GridyardError, StoreError
 from jobs.settings import Settings
 from jobs.store import Store
@@ -54,6 +55,7 @@ class Service:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
         self.pulse = Pulse(settings.tick_seconds)
+        self._idle = logs.Trouble(logger, "no round", over="the rounds go on")
         self._ringer = Ringer(database)
         self._ring_at = 0.0  # not before, by the monotonic clock
         self._round_at: float | None = None  # when the last round ended, by the wall clock, which goes on in a sleep
@@ -68,9 +70,10 @@ class Service:
             began = time.monotonic()
             try:
                 self.pulse.done(self.tick(), time.monotonic() - began)
+                self._idle.gone()
             except DatabaseError as error:
                 self.pulse.failed(error, away=isinstance(error, DatabaseAway))
-                logger.warning("no round: %s", error)
+                self._idle.met(error)
             except Exception as error:  # the loop is the last one to notice that something is wrong: it must go on
                 self.pulse.failed(error, away=False)
                 logger.exception("no round")

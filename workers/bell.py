@@ -6,6 +6,7 @@ import logging
 from celery import Celery
 from kombu.entity import Queue
 
+from jobs import logs
 from jobs.settings import Settings
 from jobs.urls import masked
 from workers import celery_app
@@ -26,10 +27,12 @@ def ring(settings: Settings, queue: str, count: int = 1) -> bool:
 
 
 class _Bell:
-    """A broker to ring at. That it is away is said once, and once that it is back."""
+    """A broker to ring at."""
 
     def __init__(self, app: Celery) -> None:
-        self._app, self._away = app, False
+        self._app = app
+        told, over = "the bell was not rung, workers look by themselves", "the broker is back: the bell is rung again"
+        self._away = logs.Trouble(logger, told, over)
 
     def ring(self, queue: str, count: int) -> bool:
         try:
@@ -38,13 +41,9 @@ class _Bell:
                     celery_app.WAKE, args=[queue], queue=Queue(queue), expires=EXPIRES_SECONDS, retry=False
                 )
         except Exception as error:  # whatever a broker's client may raise: the bell is a hint, its loss no failure
-            if not self._away:
-                logger.warning("the bell was not rung, workers will look by themselves: %s", masked(str(error)))
-            self._away = True
+            self._away.met(masked(str(error)))
             return False
-        if self._away:
-            logger.info("the broker is back: the bell is rung again")
-        self._away = False
+        self._away.gone()
         return True
 
 

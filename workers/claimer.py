@@ -8,6 +8,7 @@ from functools import partial
 
 from db import queue
 from db.session import Database
+from jobs import logs
 from jobs.errors import DatabaseError
 from jobs.settings import Settings
 from jobs.spec import Claim
@@ -70,6 +71,7 @@ class Claimer:
         """
         self._worker, self._queue, self._first, self._slot = worker, queue, first, slot
         self._database, self._settings, self._sizes = database, settings, sizes
+        self._unjoined = logs.Trouble(logger, "nothing joins", over="jobs join again")
         self._look_at = 0.0  # not before is it asked again who may join, by the monotonic clock
 
     def claim(self, alone: bool = True) -> list[Claim]:
@@ -111,8 +113,9 @@ class Claimer:
                     claims = queue.claim(
                         session, self._queue, self._worker, lease, slot=self._slot, limit=room, like=pack
                     )
+            self._unjoined.gone()
         except DatabaseError as error:
-            logger.warning("nothing joins: %s", error)
+            self._unjoined.met(error)
         self._look_again(began, claims, short=len(claims) < room)
         return claims
 

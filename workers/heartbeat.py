@@ -7,6 +7,7 @@ import threading
 from db import queue, workers
 from db.queue import Held
 from db.session import Database
+from jobs import logs
 from jobs.errors import DatabaseError
 from jobs.settings import Settings
 from jobs.spec import Answer, Json
@@ -30,6 +31,7 @@ class Heartbeat:
         self._slots, self._info = slots, info
         self._worker, self._database, self._settings, self._holdings = worker, database, settings, holdings
         self._stopping = threading.Event()
+        self._silent = logs.Trouble(logger, "no heartbeat", over="the database hears the heartbeat again")
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -51,8 +53,9 @@ class Heartbeat:
             try:
                 self._holdings.tell(self._beat(held))
                 self._holdings.heard()
+                self._silent.gone()
             except DatabaseError as error:
-                logger.warning("no heartbeat: %s", error)
+                self._silent.met(error)
                 self._give_up_if_alone_for_long(held)
             except Exception:  # a worker without a heartbeat would lose every job it takes
                 logger.exception("no heartbeat")

@@ -9,6 +9,7 @@ from celery import bootsteps
 
 from db import queue
 from db.session import Database
+from jobs import logs
 from jobs.errors import DatabaseError
 from workers.slots import Slots
 
@@ -32,7 +33,7 @@ class Look(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self._stopping = threading.Event()
-        self._blind = False  # the last look saw nothing
+        self._blind = logs.Trouble(logger, "no look", over="the table is looked at again")
 
     def start(self, worker: Any) -> None:
         threading.Thread(target=self._run, args=(worker.pool,), name="look", daemon=True).start()
@@ -44,11 +45,9 @@ class Look(bootsteps.StartStopStep):  # type: ignore[misc]
         while not self._stopping.wait(self.seconds * random.uniform(0.8, 1.2)):  # workers must not look in step
             try:
                 self._look(pool)
-                self._blind = False
+                self._blind.gone()
             except DatabaseError as error:
-                if not self._blind:  # said once: a look is never far
-                    logger.warning("no look: %s", error)
-                self._blind = True
+                self._blind.met(error)
             except Exception:  # without it a worker would sleep for ever
                 logger.exception("no look")
 

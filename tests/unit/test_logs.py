@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -148,3 +149,23 @@ def test_a_line_of_a_trainer_is_about_what_it_trains(
     line = next(line for line in lines(capsys) if "trainer" in line)
     assert line["message"] == f"trainer {trainer.pid}: hello"
     assert {name: line[name] for name in ("sweep", "job", "attempt", "jobs") if name in line} == about
+
+
+def test_a_trouble_is_said_when_it_begins_once_a_minute_and_when_it_is_over(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trouble = logs.Trouble(logger, "no round", over="the rounds go on")
+    with caplog.at_level("INFO"):
+        for second in range(130):
+            monkeypatch.setattr(time, "monotonic", lambda now=second: 1000.0 + now)
+            trouble.met("no route to host")
+        trouble.gone()
+        trouble.gone()
+        trouble.met("once more")
+    assert [record.getMessage() for record in caplog.records] == [
+        "no round: no route to host",
+        "no round for 60 s: no route to host",
+        "no round for 120 s: no route to host",
+        "the rounds go on, after 129 s",
+        "no round: once more",
+    ]
