@@ -4,30 +4,29 @@ import logging
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Row, null, update
+from sqlalchemy import Connection, Row, bindparam, update
 
-from db.clock import now
-from db.models import Attempt, Job, Sweep, literal
+from db.ending import END_ATTEMPT
+from db.fence import FENCED, RELEASED, fenced
+from db.models import Job, Sweep, literal
 from db.rows import table
 from db.steering import ENDED_AT
 from jobs.errors import RowDamaged
 from jobs.states import FailureReason, JobState, SweepState
 
 logger = logging.getLogger(__name__)
-JOBS, ATTEMPTS, SWEEPS = table(Job), table(Attempt), table(Sweep)
+JOBS, SWEEPS = table(Job), table(Sweep)
+_WHY = {"reason": FailureReason.ERROR, "error": bindparam("told"), "failures": JOBS.c.failures + 1}
+_FAIL = FENCED.values(RELEASED | _WHY | {"state": JobState.FAILED, "finished_at": ENDED_AT})
 
 
 def fail(connection: Connection, taken: Collection[Row[Any]], worker: str, damage: RowDamaged) -> None:
     """running → failed, of jobs that this worker has just claimed: no attempt could end otherwise."""
     logger.error("%d jobs are set aside: %s", len(taken), damage)
-    why = {"reason": FailureReason.ERROR, "error": str(damage), "failures": JOBS.c.failures + 1}
-    end = {"worker": null(), "slot": null(), "lease_expires_at": null(), "finished_at": ENDED_AT}
-    for row in taken:
-        fence = (JOBS.c.id == row.id, JOBS.c.state == literal(JobState.RUNNING), JOBS.c.worker == worker)
-        failed = update(JOBS).where(*fence, JOBS.c.attempt == row.attempt)
-        connection.execute(failed.values(state=JobState.FAILED, **why, **end))
-        attempt = update(ATTEMPTS).where(ATTEMPTS.c.job_id == row.id, ATTEMPTS.c.attempt == row.attempt)
-        connection.execute(attempt.values(finished_at=now(), outcome=FailureReason.ERROR, error=str(damage)))
+    told = str(damage)
+    connection.execute(_FAIL, [fenced(row.id, worker, row.attempt) | {"told": told} for row in taken])
+    ended = {"came_to": FailureReason.ERROR, "told": told}
+    connection.execute(END_ATTEMPT, [{"by_job": row.id, "by_attempt": row.attempt, **ended} for row in taken])
 
 
 def pause(connection: Connection, sweep: int) -> None:

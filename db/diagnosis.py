@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from db import documents, queue
+from db import documents, turns
 from db.clock import now
 from db.models import Job, Sweep, Worker, literal
 from db.workers import ALIVE_SECONDS
@@ -77,7 +77,7 @@ def unattended(session: Session) -> dict[str, int]:
     """Queue → ready jobs, counted up to MOST, of queues that no living worker works on."""
     queues = set(session.scalars(select(Sweep.queue).where(Sweep.state == literal(SweepState.OPEN)).distinct()))
     attended = {worker.queue for worker in workers(session) if worker.alive}
-    counted = {name: queue.count_ready(session, name, at_most=MOST) for name in sorted(queues - attended)}
+    counted = {name: turns.count_ready(session, name, at_most=MOST) for name in sorted(queues - attended)}
     return {name: number for name, number in counted.items() if number}
 
 

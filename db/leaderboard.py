@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from db import documents
 from db.filters import matching
 from db.models import Job, Sweep, literal
+from db.rows import some_at_once
 from db.strangers import metric_of, parameters_of
 from jobs.errors import InputError, NotFound
 from jobs.spec import Json
@@ -24,7 +25,6 @@ from jobs.states import SweepState
 RANKED = Job.rank_key.is_not(None)  # has succeeded; one that trains more epochs keeps its place by its last result
 # Of a sweep that is being deleted nothing is shown. No join: planners would begin with the sweeps, and sort.
 KEPT = Job.sweep_id.not_in(select(Sweep.id).where(Sweep.state == literal(SweepState.DELETING)))
-SWEEPS_AT_ONCE = 1_000  # of one query; databases limit its values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,13 +153,10 @@ def _ranked_columns() -> Select[Any]:
 
 def _fixed(session: Session, rows: Sequence[Row[Any]]) -> dict[int, Json]:
     """The fixed parameters of each of these jobs' sweeps: a spec is read once, and not with each of its jobs."""
-    sweeps, fixed = sorted({row.sweep_id for row in rows}), dict[int, Json]()
-    for start in range(0, len(sweeps), SWEEPS_AT_ONCE):
-        some = Sweep.id.in_(sweeps[start : start + SWEEPS_AT_ONCE])
-        fixed |= {
-            row.id: documents.mapping(row.fixed)
-            for row in session.execute(select(Sweep.id, Sweep.spec["fixed"].label("fixed")).where(some))
-        }
+    fixed, specs = dict[int, Json](), select(Sweep.id, Sweep.spec["fixed"].label("fixed"))
+    for some in some_at_once(sorted({row.sweep_id for row in rows})):
+        found = session.execute(specs.where(Sweep.id.in_(some)))
+        fixed |= {row.id: documents.mapping(row.fixed) for row in found}
     return fixed
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +16,7 @@ from jobs.spec import JobSpec, Json, SweepSpec
 
 T = TypeVar("T")
 _SPEC = TypeAdapter(SweepSpec)
+NAMED_AT_ONCE = 1_000  # ids of a statement: databases limit its values
 _KEPT = 256  # specs that a process remembers
 _specs: dict[str, SweepSpec] = {}  # by the sweep's uid; what we take of a spec never changes
 
@@ -28,6 +30,12 @@ def execute_update(session: Session, statement: Update | Delete) -> int:
     """Execute an UPDATE or DELETE; the number of rows it changed."""
     result = session.execute(statement, execution_options={"synchronize_session": False})
     return cast(CursorResult[Any], result).rowcount
+
+
+def some_at_once(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """As many of them as a statement may name."""
+    for start in range(0, len(ids), NAMED_AT_ONCE):
+        yield ids[start : start + NAMED_AT_ONCE]
 
 
 def finite_or_none(value: float) -> float | None:

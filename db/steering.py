@@ -1,4 +1,4 @@
-"""What a user does to a sweep: pause, cancel, resume, retry, priority, limit. `db.queue` offers these moves as its own.
+"""What a user does to a sweep: pause, cancel, resume, retry, priority, limit.
 
 Each locks the sweep's row before it changes jobs, as all moves do that depend on the sweep's state.
 """
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.clock import now
 from db.models import Job, Sweep, literal
-from db.rows import execute_update, table
+from db.rows import execute_update, some_at_once, table
 from jobs.errors import InputError, NotFound
 from jobs.params import follows_epochs
 from jobs.states import FailureReason, JobState, SweepState
@@ -35,7 +35,6 @@ FRESH: dict[str, Any] = {
     "reason": null(),
     "error": null(),
 }
-AT_ONCE = 1_000  # ids that a statement names
 
 
 def cancel_sweep(session: Session, sweep: int) -> int:
@@ -92,8 +91,7 @@ def retry_sweep(
     if not jobs:
         return _reopen(session, sweep, JobState.FAILED, *([Job.reason.in_(reasons)] if reasons else []))
     wanted, tried = sorted(set(jobs)), 0
-    for start in range(0, len(wanted), AT_ONCE):
-        some = wanted[start : start + AT_ONCE]
+    for some in some_at_once(wanted):
         _check_failed(session, sweep, some)
         tried += _reopen(session, sweep, JobState.FAILED, Job.id.in_(some))
     return tried

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from db import queue
+from db import upkeep
 from db import workers as register
 from db.session import Database
 from jobs import catalogue, data
@@ -204,7 +204,7 @@ class LocalWorker:
         # Should the database be away, the scheduler does it later.
         with contextlib.suppress(DatabaseError), self._database.writing() as session:
             for worker in register.of_process(session, socket.gethostname(), pid):
-                queue.rescue(session, worker, most_lost=self._most_lost)
+                upkeep.rescue(session, worker, most_lost=self._most_lost)
                 register.stop(session, worker)
 
     def stop(self) -> None:

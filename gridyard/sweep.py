@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from db import queue, status
+from db import status, steering
 from db.leaderboard import Ranked, RankedCell
 from db.status import FailedJob, SweepStatus
 from gridyard.ids import check_id
@@ -89,7 +89,7 @@ class Sweep:
 
     def cancel(self) -> int:
         """Stop it; the number of jobs that will not be finished."""
-        return self._change(queue.cancel_sweep)
+        return self._change(steering.cancel_sweep)
 
     def pause(self, *, now: bool = False) -> bool:
         """Start no more jobs, until it is resumed; False when it is not open.
@@ -99,11 +99,11 @@ class Sweep:
                 is paused already.
         """
         with self.yard.database.writing() as session:
-            return queue.pause_sweep(session, self.id, halt=now)
+            return steering.pause_sweep(session, self.id, halt=now)
 
     def resume(self) -> int:
         """Carry a paused or cancelled sweep on; the number of cancelled jobs that are ready again."""
-        return self._change(queue.resume_sweep)
+        return self._change(steering.resume_sweep)
 
     def retry(self, *, reasons: Iterable[str] = (), jobs: Iterable[int] = ()) -> int:
         """Try its failed jobs again, with all their retries; their number.
@@ -120,7 +120,7 @@ class Sweep:
             raise InputError("reasons and jobs are both given; keep one of them")
         for job in ids:
             check_id("job", job)
-        return self._change(partial(queue.retry_sweep, reasons=chosen, jobs=ids))
+        return self._change(partial(steering.retry_sweep, reasons=chosen, jobs=ids))
 
     def extend(
         self,
@@ -157,7 +157,7 @@ class Sweep:
 
     @priority.setter
     def priority(self, priority: int) -> None:
-        self._set("priority", priority, queue.prioritise_sweep)
+        self._set("priority", priority, steering.prioritise_sweep)
 
     @property
     def max_running(self) -> int | None:
@@ -166,7 +166,7 @@ class Sweep:
 
     @max_running.setter
     def max_running(self, max_running: int | None) -> None:
-        self._set("max_running", max_running, queue.limit_sweep)
+        self._set("max_running", max_running, steering.limit_sweep)
         found = self.status()
         self.yard.ring(found.queue, found.jobs["ready"])
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job stands. Only `db.queue` changes it, each time by one guarded UPDATE."""
+    """Where a job stands. Only `db` changes it, each time by one guarded UPDATE."""
 
     WAITING = "waiting"  # not yet due: backs off after a failure; a crash changes nothing
     READY = "ready"  # any worker of its queue may claim it; a crash changes nothing

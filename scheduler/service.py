@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from db import clock, counts, extension, queue, removal, schedulers, workers
+from db import clock, counts, extension, removal, schedulers, turns, upkeep, workers
 from db.retention import Retention
 from db.ringer import Ringer
 from db.session import Database
@@ -93,12 +93,12 @@ class Service:
         try:
             with self._database.writing(patience=PATIENCE_SECONDS) as session:
                 rescued = (
-                    queue.rescue(session, most_lost=self._settings.most_lost)
+                    upkeep.rescue(session, most_lost=self._settings.most_lost)
                     if self._would_have_heard(clock.seconds_up(session))
                     else 0
                 )
-                due = queue.make_due_ready(session)
-                closed = queue.close_finished(session)
+                due = upkeep.make_due_ready(session)
+                closed = upkeep.close_finished(session)
                 workers.forget_old(session)
                 counts.gather(session)
                 schedulers.heartbeat(session, self._name)
@@ -180,7 +180,7 @@ class Service:
             return 0
         with self._database.reading() as session:
             idle = workers.idle_slots(session)
-            bells = {name: queue.count_ready(session, name, at_most=slots) for name, slots in idle.items()}
+            bells = {name: turns.count_ready(session, name, at_most=slots) for name, slots in idle.items()}
         for name, count in bells.items():
             if count and bell.ring(self._settings, name, count):
                 rung += count

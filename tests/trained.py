@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from db import queue
+from db import claiming, ending
 from gridyard.client import Yard
 from gridyard.job import Job
 from jobs.engine import Options, train
@@ -21,11 +21,11 @@ def trained(yard: Yard, **keys: Any) -> Job:
     """The first job of a sweep of these keys, trained on the CPU."""
     yard.submit(**keys)
     with yard.database.writing() as session:
-        (claim,) = queue.claim(session, "cpu", "a test", lease_seconds=60)
+        (claim,) = claiming.claim(session, "cpu", "a test", lease_seconds=60)
     assignment = Assignment(spec=claim.spec, attempt=claim.attempt)
     store = Store(yard.settings.store_url)
     (result,) = train([assignment], store=store, options=Options(device="cpu"), report=go_on)
     assert isinstance(result, TrainResult), result
     with yard.database.writing() as session:
-        assert queue.finish(session, [(claim, result)])
+        assert ending.finish(session, [(claim, result)])
     return yard.job(claim.job)

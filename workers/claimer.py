@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from db import queue
+from db import claiming, turns
 from db.session import Database
 from jobs import logs
 from jobs.errors import DatabaseError
@@ -88,7 +88,7 @@ class Claimer:
             return []
         with self._database.writing() as session:
             lease = self._settings.lease_seconds
-            claim = partial(queue.claim, session, self._queue, self._worker, lease, slot=self._slot)
+            claim = partial(claiming.claim, session, self._queue, self._worker, lease, slot=self._slot)
             claims = claim(first=self._first, alone=alone)
             wanted = self._sizes.known(claims[0]) if claims and claims[0].more else 1
             if wanted > 1:
@@ -110,7 +110,7 @@ class Claimer:
             if self._next_sweep(leaving=pack[0]) == pack[0]:
                 with self._database.writing() as session:
                     lease = self._settings.lease_seconds
-                    claims = queue.claim(
+                    claims = claiming.claim(
                         session, self._queue, self._worker, lease, slot=self._slot, limit=room, like=pack
                     )
             self._unjoined.gone()
@@ -121,7 +121,7 @@ class Claimer:
 
     def _next_sweep(self, leaving: int | None = None) -> int | None:
         with self._database.reading() as session:  # a look takes no write lock
-            return queue.next_sweep(session, self._queue, self._first, leaving)
+            return turns.next_sweep(session, self._queue, self._first, leaving)
 
     def _look_again(self, began: float, claims: Sequence[Claim], short: bool) -> None:
         """When it makes sense to look for more.

@@ -4,8 +4,8 @@ import logging
 import random
 import threading
 
-from db import queue, workers
-from db.queue import Held
+from db import leases, workers
+from db.leases import Held
 from db.session import Database
 from jobs import logs
 from jobs.errors import DatabaseError
@@ -74,12 +74,12 @@ class Heartbeat:
         # A connection that says nothing must be given up early enough for another to renew the leases in time.
         with self._database.writing(patience=self._settings.lease_seconds / 3) as session:
             workers.heartbeat(session, self._worker, slots=slots, busy=busy, info=self.info())
-            answers = queue.renew(session, self._worker, held - given_up, self._settings.lease_seconds)
+            answers = leases.renew(session, self._worker, held - given_up, self._settings.lease_seconds)
         answers |= dict.fromkeys(given_up, Answer.CLAIM_LOST)
         # In a transaction of its own: these jobs may be others' by now, who lock them in another order.
         if lost := [one for one, answer in answers.items() if answer is Answer.CLAIM_LOST]:
             with self._database.writing() as session:
-                queue.came_back(session, self._worker, lost)
+                leases.came_back(session, self._worker, lost)
         return answers
 
     def _give_up_if_alone_for_long(self, held: set[Held]) -> None:

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from db.queue import Held
+from db.leases import Held
 from jobs.spec import Answer, Claim
 from workers.isolation import Isolation
 from workers.outcomes import Outcomes

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import bootsteps
 
-from db import queue
+from db import turns
 from db.session import Database
 from jobs import logs
 from jobs.errors import DatabaseError
@@ -56,7 +56,7 @@ class Look(bootsteps.StartStopStep):  # type: ignore[misc]
         if not idle:
             return
         with self.database.reading() as session:
-            if not queue.has_ready(session, self.queue):
+            if not turns.has_ready(session, self.queue):
                 return
         for _ in range(idle):
             if not self._stopping.is_set():

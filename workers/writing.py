@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from db import queue, results
+from db import ending, fence, leases, results
 from db.session import Database
 from jobs.errors import DatabaseAway, DatabaseError, NotFound, StoreError
 from jobs.spec import Answer, Failure, TrainResult
@@ -38,7 +38,7 @@ def together(database: Database, watches: list[Watch], write: Write) -> list[tup
 
 def write_epochs(database: Database, watches: list[Watch]) -> None:
     with database.writing() as session:  # if a claim is lost, the heartbeat says so
-        queue.record_epochs(session, [(watch.claim, watch.reports) for watch in watches])
+        leases.record_epochs(session, [(watch.claim, watch.reports) for watch in watches])
 
 
 def write_ends(database: Database, watches: list[Watch]) -> None:
@@ -53,12 +53,12 @@ def write_ends(database: Database, watches: list[Watch]) -> None:
     reports = [(watch.claim, watch.reports) for watch in others if watch.reports]
     with database.writing() as session:
         if results and others:
-            queue.lock(session, [watch.claim for watch in watches])
-        finished = queue.finish(session, results) if results else set()
+            fence.lock(session, [watch.claim for watch in watches])
+        finished = ending.finish(session, results) if results else set()
         if reports:
-            queue.record_epochs(session, reports)
+            leases.record_epochs(session, reports)
         preempted = {watch.claim.job for watch in others if watch.preempted}
-        became = queue.let_go(session, [(watch.claim, _failure(watch)) for watch in others], preempted)
+        became = ending.let_go(session, [(watch.claim, _failure(watch)) for watch in others], preempted)
     for watch in watches:
         watch.became = JobState.SUCCEEDED if watch.claim.job in finished else _told(watch, became)
 

@@ -20,12 +20,12 @@ BOUND = 1_000  # claims/s on PostgreSQL
 
 CODE = """
 import sys, time
-from db import queue
+from db import claiming
 from db.session import Database
 database, limit, seconds = Database(sys.argv[1]), int(sys.argv[3]), float(sys.argv[4])
 def claim():
     with database.writing() as session:
-        return len(queue.claim(session, "cpu", sys.argv[2], 3600.0, limit=limit))
+        return len(claiming.claim(session, "cpu", sys.argv[2], 3600.0, limit=limit))
 for _ in range(10):
     claim()
 print("ready", flush=True)

@@ -18,15 +18,15 @@ CLAIMERS = 8
 
 CODE = """
 import json, sys, time
-from db import queue
+from db import claiming, turns
 from db.session import Database
 from jobs.errors import DatabaseError
 database, taken, errors, slowest = Database(sys.argv[1]), [], [], 0.0
 def claim():
     with database.writing() as session:
-        return [claim.job for claim in queue.claim(session, "cpu", sys.argv[2], 3600.0)]
+        return [claim.job for claim in claiming.claim(session, "cpu", sys.argv[2], 3600.0)]
 with database.reading() as session:
-    queue.has_ready(session, "cpu")
+    turns.has_ready(session, "cpu")
 print("ready", flush=True)
 sys.stdin.readline()
 last = time.monotonic()

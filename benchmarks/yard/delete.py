@@ -16,7 +16,7 @@ from sqlalchemy import insert, literal, select
 from benchmarks import result
 from benchmarks.result import Result
 from benchmarks.yard import databases, filling
-from db import queue, removal
+from db import removal, steering
 from db.clock import now
 from db.models import Attempt, Job, Model
 from db.session import Database
@@ -26,16 +26,16 @@ QUIET_SECONDS = 5.0  # before the deletion begins
 
 CODE = """
 import sys, threading, time
-from db import queue
+from db import claiming, ending, steering
 from db.session import Database
 database, slowest = Database(sys.argv[1]), [0.0, 0.0]
 def claim(phase):
     started = time.monotonic()
     with database.writing() as session:
-        (claimed,) = queue.claim(session, "cpu", "benchmark", 3600.0)
+        (claimed,) = claiming.claim(session, "cpu", "benchmark", 3600.0)
     slowest[phase] = max(slowest[phase], time.monotonic() - started)
     with database.writing() as session:
-        queue.let_go(session, [(claimed, None)])
+        ending.let_go(session, [(claimed, None)])
     time.sleep(0.01)
 claim(0)
 slowest[0], end = 0.0, time.monotonic() + float(sys.argv[2])
@@ -79,7 +79,7 @@ def _fill(database: Database, jobs: int, kind: str) -> int:
     with database.writing() as session:
         session.execute(insert(Attempt).from_select(["job_id", "attempt", "worker", "started_at"], attempts))
         session.execute(insert(Model).from_select(["job_id", "attempt", "sha256", "size", "content"], models))
-        queue.cancel_sweep(session, large)
+        steering.cancel_sweep(session, large)
     return large
 
 

@@ -14,7 +14,7 @@ import gridyard
 from benchmarks import result
 from benchmarks.result import Result
 from benchmarks.yard import databases, filling
-from db import queue
+from db import claiming
 from gridyard.client import Yard
 
 WARM_UP, CALLS = 10, 300  # of each
@@ -66,7 +66,7 @@ def _cases(yard: Yard, sweeps: list[int]) -> dict[str, Callable[[], object]]:
 
 def _claim(yard: Yard) -> None:
     with yard.database.writing() as session:
-        assert queue.claim(session, "cpu", "benchmark", 3600.0)
+        assert claiming.claim(session, "cpu", "benchmark", 3600.0)
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from db import queue
+from db import steering
 from jobs.states import JobState
 from tests.yards import Yard
 
@@ -206,7 +206,7 @@ def test_cancelling_stops_a_running_job(yard: Yard) -> None:
     yard.start_worker()
     yard.wait_for_epoch(sweep, 1)
     with yard.database.writing() as session:
-        assert queue.cancel_sweep(session, sweep) == 1
+        assert steering.cancel_sweep(session, sweep) == 1
     (job,) = yard.wait_for_end(sweep)
     assert job["state"] == JobState.CANCELLED
     assert job["epoch"] < 800

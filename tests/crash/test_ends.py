@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from db import queue, workers
+from db import ending, upkeep, workers
 from jobs import cgroup
 from jobs.states import JobState
 from tests.yards import Yard
@@ -100,7 +100,7 @@ def test_a_job_that_kills_its_worker_is_set_aside_and_the_one_beside_it_finishes
     yard: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two slots: whoever trains in the other one dies along, twice at most; the third time nobody is there."""
-    monkeypatch.setattr(queue, "delay_seconds", lambda failures: 0.0)
+    monkeypatch.setattr(ending, "delay_seconds", lambda failures: 0.0)
     poison = submit(yard, "kills", retries=9)
     others = yard.submit(epochs=1500, seeds=[1, 2], retries=0, pack="off")
     for lost in range(3):
@@ -132,7 +132,7 @@ def rescue(yard: Yard, worker: subprocess.Popen[bytes]) -> None:
     """Take back what a dead worker held, as `gridyard run` does, which sees it die."""
     with yard.database.writing() as session:
         for name in workers.of_process(session, socket.gethostname(), worker.pid):
-            queue.rescue(session, name)
+            upkeep.rescue(session, name)
             workers.stop(session, name)
 
 

@@ -7,7 +7,7 @@ import psutil
 import pytest
 from sqlalchemy import update
 
-from db import queue
+from db import steering
 from db.models import Job
 from jobs.states import JobState
 from tests.yards import Yard
@@ -65,7 +65,7 @@ def test_jobs_of_a_pack_come_to_the_same_as_each_alone_and_are_cancelled_togethe
     trainer, unwanted = yard.trainer_of(worker), yard.submit(**PACK | {"epochs": 8000})
     _wait_for_the_pack(yard, unwanted)
     with yard.database.writing() as session:
-        assert queue.cancel_sweep(session, unwanted) == 3
+        assert steering.cancel_sweep(session, unwanted) == 3
     assert [job["state"] for job in yard.wait_for_end(unwanted)] == [JobState.CANCELLED] * 3
     assert max(job["epoch"] for job in yard.jobs(unwanted)) < 8000
     assert trainer.is_running()  # it was asked, not killed

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from db import gauges, queue
+from db import gauges, steering
 from jobs.states import JobState
 from tests.own_tasks import OwnFolder
 from tests.yards import Yard
@@ -220,7 +220,7 @@ def test_a_cancelled_job_stops_in_the_middle_of_its_epoch_and_its_trainer_lives_
     sweep, worker = held(yard, home)
     trainer = yard.trainer_of(worker)
     with yard.database.writing() as session:
-        assert queue.cancel_sweep(session, sweep) == 1
+        assert steering.cancel_sweep(session, sweep) == 1
     yard.wait_until("the trainer has heard it", lambda: "is told to stop: cancelled" in yard.log.read_text())
     (home / "hold_training").unlink()
     (job,) = yard.wait_for_end(sweep)

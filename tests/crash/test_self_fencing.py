@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from db import queue
+from db import steering
 from db.models import History
 from tests.yards import Yard
 
@@ -28,7 +28,7 @@ def test_it_stops_its_trainer_at_once_and_writes_nothing(yard: Yard) -> None:
         yard.wait_until("it has stopped", lambda: lost in yard.log.read_text())
         assert epochs_of(yard, job["id"], attempt=1) == written
         with yard.database.writing() as session:
-            queue.cancel_sweep(session, sweep)
+            steering.cancel_sweep(session, sweep)
         yard.wait_for_end(sweep)
     assert [attempt.outcome for attempt in yard.attempts(job["id"])] == ["lost", "cancelled"]
     assert (zombie.poll(), trainer.is_running()) == (None, True)  # both are of use again

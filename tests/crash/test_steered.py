@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from db import queue
+from db import steering
 from db.leaderboard import top
 from jobs.states import JobState, SweepState
 from scheduler.extend import extend
@@ -28,12 +28,12 @@ def test_a_pause_that_does_not_wait_gives_running_jobs_back_and_a_resume_goes_on
     paused = yard.submit(epochs=300)
     yard.wait_for_epoch(paused, 40)
     with yard.database.writing() as session:
-        assert queue.pause_sweep(session, paused, halt=True)
+        assert steering.pause_sweep(session, paused, halt=True)
     yard.wait_until("it is given back", lambda: yard.jobs(paused)[0]["state"] == JobState.READY)
     (job,) = yard.jobs(paused)
     assert (job["failures"], job["epoch"] < 300) == (0, True)
     with yard.database.writing() as session:
-        queue.resume_sweep(session, paused)
+        steering.resume_sweep(session, paused)
     yard.wait_for_end(paused)
     assert yard.outcome(paused) == yard.outcome(quiet)
     first, second = yard.attempts(job["id"])
@@ -50,7 +50,7 @@ def test_a_cancelled_job_whose_trainer_does_not_stop_has_ended_within_ten_second
         yard.wait_for_epoch(sweep, 1)
         yard.trainer_of(worker).suspend()
         with yard.database.writing() as session:
-            assert queue.cancel_sweep(session, sweep) == 1
+            assert steering.cancel_sweep(session, sweep) == 1
         began = time.monotonic()
         (job,) = yard.wait_for_end(sweep)
         assert time.monotonic() - began <= 10.0

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from db import queue
+from db import claiming, ending, leases, steering, upkeep
 from db.clock import now
 from db.models import Job, Sweep
 from db.session import Database
@@ -45,7 +45,7 @@ class Play:
         before = self.running()
         open_ones = {sweep for sweep, found in self.read_sweeps().items() if found.state == SweepState.OPEN}
         limit, slot = self.random.randint(1, 4), self.random.randrange(3)
-        claims = self.write(queue.claim, "cpu", "w", 60.0, limit=limit, slot=slot)
+        claims = self.write(claiming.claim, "cpu", "w", 60.0, limit=limit, slot=slot)
         assert {one.spec.sweep for one in claims} <= open_ones
         for sweep, found in self.read_sweeps().items():
             if found.max_running is not None:
@@ -61,10 +61,10 @@ class Play:
             act(self.held.pop(self.random.randrange(len(self.held))))
 
     def finish(self) -> None:
-        self.end(lambda one: self.write(queue.finish, [(one, self.result(one.job))]))
+        self.end(lambda one: self.write(ending.finish, [(one, self.result(one.job))]))
 
     def let_go(self, one: Claim, failure: Failure | None) -> None:
-        self.write(queue.let_go, [(one, failure)])
+        self.write(ending.let_go, [(one, failure)])
 
     def fail(self) -> None:
         reason = self.random.choice(list(FailureReason))
@@ -74,30 +74,30 @@ class Play:
         self.end(lambda one: self.let_go(one, None))
 
     def rescue(self) -> None:
-        self.write(queue.rescue, "w")
+        self.write(upkeep.rescue, "w")
 
     def wait(self) -> None:
         """Until what backs off is due."""
         due = update(Job).where(Job.state == JobState.WAITING).values(due_at=now(-1.0))
         self.write(lambda session: session.execute(due))
-        self.write(queue.make_due_ready)
+        self.write(upkeep.make_due_ready)
 
     def heartbeat(self) -> None:
-        answers = self.write(queue.renew, "w", {(one.job, one.attempt) for one in self.held}, 60.0)
+        answers = self.write(leases.renew, "w", {(one.job, one.attempt) for one in self.held}, 60.0)
         assert set(answers) == {(one.job, one.attempt) for one in self.held}
 
     def pause(self) -> None:
-        self.write(queue.pause_sweep, self.sweep(), halt=self.random.random() < 0.5)
+        self.write(steering.pause_sweep, self.sweep(), halt=self.random.random() < 0.5)
 
     def resume(self) -> None:
-        self.write(queue.resume_sweep, self.sweep())
+        self.write(steering.resume_sweep, self.sweep())
 
     def cancel(self) -> None:
-        self.write(queue.cancel_sweep, self.sweep())
+        self.write(steering.cancel_sweep, self.sweep())
 
     def retry(self) -> None:
         reasons = self.random.sample(list(FailureReason), self.random.randrange(3))
-        self.write(queue.retry_sweep, self.sweep(), reasons=reasons)
+        self.write(steering.retry_sweep, self.sweep(), reasons=reasons)
 
     def extend(self) -> None:
         keys = self.random.choice([{"seeds": 3}, {"grid": {"lr": [0.3]}}, {"epochs": 3}, {"epochs": 4, "seeds": [9]}])
@@ -105,11 +105,11 @@ class Play:
             extend(self.database, self.sweep(), keys)
 
     def steer(self) -> None:
-        self.write(queue.prioritise_sweep, self.sweep(), self.random.randrange(2))
-        self.write(queue.limit_sweep, self.sweep(), self.random.choice([None, 1, 2, 5]))
+        self.write(steering.prioritise_sweep, self.sweep(), self.random.randrange(2))
+        self.write(steering.limit_sweep, self.sweep(), self.random.choice([None, 1, 2, 5]))
 
     def close(self) -> None:
-        self.write(queue.close_finished)
+        self.write(upkeep.close_finished)
 
     def jobs(self) -> dict[int, list[int]]:
         with self.database.reading() as session:
@@ -173,4 +173,4 @@ def test_any_sequence_of_moves_keeps_what_must_hold(
         play.check(before)
     with database.writing() as session:  # the next sequence finds nothing to claim
         for sweep in play.sweeps:
-            queue.cancel_sweep(session, sweep)
+            steering.cancel_sweep(session, sweep)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from db import queue
+from db import claiming, ending, upkeep
 from db.session import Database
 from jobs.spec import BestModel, Claim, TrainResult
 from tests.chaos import verdict
@@ -31,9 +31,9 @@ def write(database: Database, function: Callable[..., Any], *args: Any, **named:
 
 def taken_twice(database: Database) -> tuple[Claim, Claim]:
     """One job, claimed by a worker that went silent, and then by another."""
-    (lost,) = write(database, queue.claim, "cpu", "w1", 60.0)
-    write(database, queue.rescue, "w1")
-    (held,) = write(database, queue.claim, "cpu", "w2", 60.0)
+    (lost,) = write(database, claiming.claim, "cpu", "w1", 60.0)
+    write(database, upkeep.rescue, "w1")
+    (held,) = write(database, claiming.claim, "cpu", "w2", 60.0)
     return lost, held
 
 
@@ -44,9 +44,9 @@ def test_it_is_content_with_a_job_that_was_rescued_and_finished(
     records = Records(database_url)
     records.watch()
     lost, held = taken_twice(database)
-    write(database, queue.finish, [(lost, result(lost.job))])  # refused
+    write(database, ending.finish, [(lost, result(lost.job))])  # refused
     best = BestModel(sha256=hashlib.sha256(b"abc").hexdigest(), size=3, content=b"abc")
-    write(database, queue.finish, [(held, replace(result(held.job), best=best))])
+    write(database, ending.finish, [(held, replace(result(held.job), best=best))])
     assert complaints(records, tmp_path) == []
     (first, second) = Timeline(records.changes()).held
     assert [(one.worker, one.attempt, one.became) for one in (first, second)] == [
@@ -63,7 +63,7 @@ def test_it_finds_writes_past_the_fence(
     records = Records(database_url)
     records.watch()
     lost, held = taken_twice(database)
-    write(database, queue.finish, [(held, result(held.job))])
+    write(database, ending.finish, [(held, result(held.job))])
     with database.writing() as session:  # as if the fence did not name the attempt
         session.execute(text("UPDATE jobs SET score = 0.25"))
         content = {"job": lost.job, "sha": "0" * 64, "content": b"abc"}

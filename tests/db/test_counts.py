@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select, text, update
 
-from db import counts, migrate, queue
+from db import claiming, counts, ending, migrate, steering, upkeep
 from db.models import Count, Job, Sweep
 from db.session import Database
 from jobs.spec import Claim, Failure, TrainResult
@@ -27,20 +27,20 @@ def moves(session: Any, sweep: int, claims: list[Claim], result: MakeResult) -> 
 
     def fail(claim: Claim) -> object:
         reason = random.choice(list(FailureReason))
-        return queue.let_go(session, [(claim, Failure(job=claim.job, reason=reason, error="it broke"))])
+        return ending.let_go(session, [(claim, Failure(job=claim.job, reason=reason, error="it broke"))])
 
     return [
-        lambda: claims.extend(queue.claim(session, "cpu", "w", 60.0, limit=random.randint(1, 5))),
-        lambda: claims.extend(queue.claim(session, "cpu", "w", 60.0, limit=random.randint(1, 5))),
-        ended(lambda claim: queue.finish(session, [(claim, result(claim.job))])),
+        lambda: claims.extend(claiming.claim(session, "cpu", "w", 60.0, limit=random.randint(1, 5))),
+        lambda: claims.extend(claiming.claim(session, "cpu", "w", 60.0, limit=random.randint(1, 5))),
+        ended(lambda claim: ending.finish(session, [(claim, result(claim.job))])),
         ended(fail),
-        ended(lambda claim: queue.let_go(session, [(claim, None)])),
-        lambda: queue.rescue(session, "w"),
+        ended(lambda claim: ending.let_go(session, [(claim, None)])),
+        lambda: upkeep.rescue(session, "w"),
         lambda: session.execute(update(Job).where(Job.state == "waiting").values(state="ready", due_at=None)),
-        lambda: queue.cancel_sweep(session, sweep),
-        lambda: queue.resume_sweep(session, sweep),
-        lambda: queue.retry_sweep(session, sweep),
-        lambda: queue.close_finished(session),
+        lambda: steering.cancel_sweep(session, sweep),
+        lambda: steering.resume_sweep(session, sweep),
+        lambda: steering.retry_sweep(session, sweep),
+        lambda: upkeep.close_finished(session),
         lambda: session.execute(delete(Job).where(Job.sweep_id == sweep, Job.state == "cancelled", Job.id % 7 == 0)),
         lambda: counts.gather(session),
     ]
@@ -62,7 +62,7 @@ def test_after_each_of_many_random_moves_the_counts_are_those_of_the_table(
 def test_what_is_rolled_back_is_not_counted(database: Database, add_sweep: AddSweep) -> None:
     sweep = add_sweep(3)
     with database.writing() as session:
-        assert len(queue.claim(session, "cpu", "w", 60.0, limit=2)) == 2
+        assert len(claiming.claim(session, "cpu", "w", 60.0, limit=2)) == 2
         assert counts.of_sweeps(session, [sweep])[sweep]["running"] == 2
         session.rollback()
     with database.reading() as session:
@@ -100,7 +100,7 @@ class TestWithManySessions:
                 while claims := _claim(database, name):
                     with database.writing() as session:
                         for claim in claims:
-                            assert queue.finish(session, [(claim, result(claim.job))])
+                            assert ending.finish(session, [(claim, result(claim.job))])
             except BaseException as error:
                 errors.append(error)
 
@@ -132,7 +132,7 @@ class TestWithManySessions:
     ) -> None:
         sweep = add_sweep(5)
         with database.writing() as session:
-            queue.claim(session, "cpu", "w", 60.0, limit=2)
+            claiming.claim(session, "cpu", "w", 60.0, limit=2)
         assert _parts(database) != {0}
         with database.writing() as session:
             session.execute(text("UPDATE counts SET part = -part"))  # no process has such an id
@@ -155,7 +155,7 @@ class TestWithManySessions:
 
 def _claim(database: Database, worker: str) -> list[Claim]:
     with database.writing() as session:
-        return queue.claim(session, "cpu", worker, 60.0, limit=3)
+        return claiming.claim(session, "cpu", worker, 60.0, limit=3)
 
 
 def _parts(database: Database) -> set[int]:

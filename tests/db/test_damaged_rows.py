@@ -9,7 +9,22 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from db import clock, diagnosis, extension, gauges, history, leaderboard, queue, results, rows, status, workers
+from db import (
+    claiming,
+    clock,
+    diagnosis,
+    ending,
+    extension,
+    gauges,
+    history,
+    leaderboard,
+    results,
+    rows,
+    status,
+    steering,
+    upkeep,
+    workers,
+)
 from db.clock import now
 from db.models import Attempt, History, Job, Kept, Model, Sweep, Worker
 from db.session import Database
@@ -35,7 +50,7 @@ def change(database: Database, statement: Any) -> None:
 
 def claim(database: Database, *, lease_seconds: float = 60.0, **options: Any) -> list[Claim]:
     with database.writing() as session:
-        return queue.claim(session, "cpu", WORKER, lease_seconds, **options)
+        return claiming.claim(session, "cpu", WORKER, lease_seconds, **options)
 
 
 @pytest.mark.parametrize("limit", [1, 8])
@@ -82,10 +97,10 @@ def test_a_sweep_whose_reasons_for_a_retry_cannot_be_read_is_rescued_as_the_othe
         change(database, update(Sweep).where(Sweep.id == hostile).values(retry_on=reasons))
         failure = Failure(job=failed.job, reason=FailureReason.LOST, error="it broke")
         with database.writing() as session:
-            assert queue.let_go(session, [(failed, failure)]) == {failed.job: JobState.READY}
-            assert queue.rescue(session, WORKER) == 2
-            queue.cancel_sweep(session, hostile)
-            queue.cancel_sweep(session, good)
+            assert ending.let_go(session, [(failed, failure)]) == {failed.job: JobState.READY}
+            assert upkeep.rescue(session, WORKER) == 2
+            steering.cancel_sweep(session, hostile)
+            steering.cancel_sweep(session, good)
         assert {row(one.job)["state"] for one in (lost, failed, other)} == {JobState.CANCELLED}, "all were ready again"
 
 
@@ -102,7 +117,7 @@ def test_a_damaged_sweep_stops_no_round_of_the_scheduler(
     (claimed,) = claim(database, first=tidied)
     best = BestModel(sha256="0", size=1, content=b"x")
     with database.writing() as session:
-        assert queue.finish(session, [(claimed, replace(result(claimed.job), best=best))])
+        assert ending.finish(session, [(claimed, replace(result(claimed.job), best=best))])
     scheduler = Service(database, Settings(home=tmp_path))
     monkeypatch.setattr(clock, "seconds_up", lambda session: math.inf)  # of the database's server
     for spec in SPECS[-4:]:
@@ -127,7 +142,7 @@ def test_readers_show_what_can_be_read(
     add_sweep(1)
     (claimed,) = claim(database)
     with database.writing() as session:
-        assert queue.finish(session, [(claimed, result(1))])
+        assert ending.finish(session, [(claimed, result(1))])
         workers.register(session, "w", "cpu", 1, {})
         good = session.scalars(select(Sweep.spec)).one()
     for document in DOCUMENTS:
@@ -172,7 +187,7 @@ def test_a_history_of_other_bytes_is_no_history(
     add_sweep(1)
     (claimed,) = claim(database)
     with database.writing() as session:
-        assert queue.finish(session, [(claimed, result(1))])
+        assert ending.finish(session, [(claimed, result(1))])
     infinite = b"\x00\x00\x00\x00\x00\x00\xf0\x7f"
     for content in (b"", b"x", b"\xff" * 8 * 4, b"\x00" * 8 * 4_000, infinite * 4):
         change(database, update(History).values(content=content))

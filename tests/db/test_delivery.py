@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from db import history, queue, results
+from db import claiming, ending, history, results, steering, upkeep
 from db.clock import now
 from db.models import Attempt, Job
 from db.session import Database
@@ -43,14 +43,14 @@ class Machine:
 
     def claim(self, worker: str = "w1") -> Claim:
         with self.database.writing() as session:
-            (claimed,) = queue.claim(session, "cpu", worker, 60.0)
+            (claimed,) = claiming.claim(session, "cpu", worker, 60.0)
         return claimed
 
     def rescue(self, job: int, **how: Any) -> None:
         """The worker of this job is taken for dead."""
         with self.database.writing() as session:
             session.execute(update(Job).where(Job.id == job).values(lease_expires_at=now(-1.0)))
-            assert queue.rescue(session, **how) == 1
+            assert upkeep.rescue(session, **how) == 1
 
     def large(self, result: TrainResult, attempt: int) -> TrainResult:
         """The same with a best model in the store."""
@@ -166,7 +166,7 @@ class TestDelivered:
             raise DatabaseAway("away")
 
         with monkeypatch.context() as patch:
-            patch.setattr(queue, "finish", away)
+            patch.setattr(ending, "finish", away)
             with pytest.raises(DatabaseAway):
                 machine.delivery.round()
         assert len(machine.spool.waiting()) == 1
@@ -180,14 +180,14 @@ class TestDelivered:
         for _ in range(3):
             claimed = machine.claim()
             machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
-        finish = queue.finish
+        finish = ending.finish
 
         def picky(session: Any, ended: Any) -> set[int]:
             if ended[0][0].job < 3:
                 raise DatabaseAway("out of memory")
             return finish(session, ended)
 
-        monkeypatch.setattr(queue, "finish", picky)
+        monkeypatch.setattr(ending, "finish", picky)
         for _ in range(3):
             with pytest.raises(DatabaseAway):
                 machine.delivery.round()
@@ -243,8 +243,8 @@ class TestLate:
         assert (job["state"], job["score"], job["reason"], job["error"]) == (JobState.SUCCEEDED, 0.8, None, None)
         assert machine.attempts(claimed.job) == [("succeeded", None)]
         with machine.database.writing() as session:
-            assert queue.claim(session, "cpu", "w2", 60.0) == []
-            assert queue.close_finished(session) == 1
+            assert claiming.claim(session, "cpu", "w2", 60.0) == []
+            assert upkeep.close_finished(session) == 1
 
     def test_it_counts_also_while_the_job_waits_for_its_next_retry(
         self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
@@ -279,7 +279,7 @@ class TestLate:
         if end == "succeeded":
             with machine.database.writing() as session:
                 better = machine.large(result(claimed.job, 0.9), attempt=2)
-                assert queue.finish(session, [(successor, better)]) == {claimed.job}
+                assert ending.finish(session, [(successor, better)]) == {claimed.job}
         before = row(claimed.job)
         with caplog.at_level(logging.INFO):
             machine.delivery.round()
@@ -315,7 +315,7 @@ class TestLate:
         machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
         machine.rescue(claimed.job, most_lost=most_lost)  # set aside, if that was one loss too many
         with machine.database.writing() as session:
-            queue.cancel_sweep(session, sweep)
+            steering.cancel_sweep(session, sweep)
         before = row(claimed.job)
         assert before["state"] == state
         machine.delivery.round()
@@ -341,8 +341,8 @@ class TestLate:
         machine.rescue(lost.job)
         ended = [(claimed, result(claimed.job)) for claimed in (lost, held)]
         with machine.database.writing() as session:
-            assert queue.finish(session, ended) == {lost.job, held.job}
-            assert queue.finish(session, ended) == set()
+            assert ending.finish(session, ended) == {lost.job, held.job}
+            assert ending.finish(session, ended) == set()
 
 
 class TestStrangers:
@@ -424,8 +424,8 @@ def test_of_two_attempts_at_a_job_that_end_together_each_is_told_its_own_end(
     watches = []
     for _ in range(2):
         with database.writing() as session:
-            queue.rescue(session, "w")
-            (claim,) = queue.claim(session, "cpu", "w", 60.0)
+            upkeep.rescue(session, "w")
+            (claim,) = claiming.claim(session, "cpu", "w", 60.0)
         watches.append(Watch(claim))
     earlier, later = watches
     earlier.end(Failure(job=earlier.claim.job, reason=FailureReason.ERROR, error="it broke"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import update
 
-from db import diagnosis, queue, schedulers, status, workers
+from db import claiming, diagnosis, schedulers, status, workers
 from db.clock import now
 from db.models import Job, Scheduler, Sweep, Worker
 from db.session import Database
@@ -42,7 +42,7 @@ def test_what_a_scheduler_should_have_done_is_told(database: Database, add_sweep
     sweep, half = add_sweep(2), add_sweep(1, opened=False)
     with database.writing() as session:
         assert (diagnosis.overdue(session, 60.0), diagnosis.stuck(session, 60.0)) == (0, [])
-        queue.claim(session, "cpu", "w", 60.0, limit=2)
+        claiming.claim(session, "cpu", "w", 60.0, limit=2)
         session.execute(update(Job).where(Job.sweep_id == sweep).values(lease_expires_at=now(-100.0)))
         session.execute(update(Sweep).where(Sweep.id == half).values(touched_at=now(-100.0)))
         assert diagnosis.overdue(session, 60.0) == 2

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from db import emptiness, queue
+from db import claiming, emptiness, ending
 from db.models import Sweep
 from db.session import Database
 from jobs.spec import TrainResult
@@ -22,8 +22,8 @@ def sweep(database: Database, add_sweep: Callable[..., int], result: Callable[..
     """A sweep with lr 0.1, which has succeeded, and 1.1, which has not."""
     sweep = add_sweep(2, **SPEC)
     with database.writing() as session:
-        (claim,) = queue.claim(session, "cpu", "worker", 20)
-        assert queue.finish(session, [(claim, result(claim.job))])
+        (claim,) = claiming.claim(session, "cpu", "worker", 20)
+        assert ending.finish(session, [(claim, result(claim.job))])
     return sweep
 
 
@@ -52,8 +52,8 @@ def test_a_listed_cell_without_a_parameter_has_the_fixed_value_of_it(
     sweep = add_sweep(2)
     spec = {"cells": [{"lr": 0.1}, {"batch_size": 8}], "fixed": {"batch_size": 16}}
     with database.writing() as session:
-        (claim,) = queue.claim(session, "cpu", "worker", 20)
-        assert queue.finish(session, [(claim, result(claim.job))])
+        (claim,) = claiming.claim(session, "cpu", "worker", 20)
+        assert ending.finish(session, [(claim, result(claim.job))])
         session.execute(update(Sweep).where(Sweep.id == sweep).values(spec=spec))
     with database.reading() as session:
         told = emptiness.why_empty(session, sweep=sweep, where={"batch_size": 32})

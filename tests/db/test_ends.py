@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from db import history, queue, results, status
+from db import claiming, ending, history, leases, results, status, steering, upkeep
 from db.clock import now
 from db.models import Job
 from db.session import Database
@@ -26,24 +26,24 @@ Result = Callable[..., TrainResult]
 
 def claim(database: Database, worker: str = "w1", **how: Any) -> list[Claim]:
     with database.writing() as session:
-        return queue.claim(session, "cpu", worker, 60.0, **how)
+        return claiming.claim(session, "cpu", worker, 60.0, **how)
 
 
 def let_go(database: Database, claimed: Claim, reason: FailureReason, **facts: Any) -> JobState:
     failure = Failure(job=claimed.job, reason=reason, error="it broke", **facts)
     with database.writing() as session:
-        return queue.let_go(session, [(claimed, failure)])[claimed.job]
+        return ending.let_go(session, [(claimed, failure)])[claimed.job]
 
 
 def rescue(database: Database, worker: str, **how: Any) -> int:
     with database.writing() as session:
-        return queue.rescue(session, worker, **how)
+        return upkeep.rescue(session, worker, **how)
 
 
 def make_due(database: Database) -> None:
     with database.writing() as session:
         session.execute(update(Job).where(Job.state == JobState.WAITING).values(due_at=now(-1.0)))
-        queue.make_due_ready(session)
+        upkeep.make_due_ready(session)
 
 
 def lose(database: Database, times: int) -> None:
@@ -98,7 +98,7 @@ class TestLosses:
             (claimed,) = claim(database, f"w{number}")
             report = EpochReport(job=claimed.job, epoch=7 + number, metrics={}, seconds=0.1)
             with database.writing() as session:
-                queue.record_epochs(session, [(claimed, [report])])
+                leases.record_epochs(session, [(claimed, [report])])
             assert rescue(database, f"w{number}") == 1
             make_due(database)
         job = row(1)
@@ -139,7 +139,7 @@ class TestLosses:
         sweep = add_sweep()
         lose(database, MOST_LOST)
         with database.writing() as session:
-            assert queue.retry_sweep(session, sweep) == 1
+            assert steering.retry_sweep(session, sweep) == 1
         assert (row(1)["state"], row(1)["lost"]) == (JobState.READY, 0)
 
     def test_a_suspect_goes_only_to_a_worker_that_holds_nothing_else(
@@ -200,9 +200,9 @@ class TestLosses:
             rescue(database, "w1")
             assert row(1)["lost"] == 1
             with database.writing() as session:
-                assert queue.came_back(session, "another", held) == 0
-                assert queue.came_back(session, "w1", held) == 2
-                assert queue.came_back(session, "w1", held) == 0
+                assert leases.came_back(session, "another", held) == 0
+                assert leases.came_back(session, "w1", held) == 2
+                assert leases.came_back(session, "w1", held) == 0
             assert [(row(job)["lost"], row(job)["failures"]) for job in (1, 2)] == [(0, 0), (0, 0)], number
         with database.reading() as session:
             attempt, *_ = results.job_details(session, 1).attempts
@@ -241,8 +241,8 @@ class TestLosses:
         rescue(database, "w1")
         (again,) = claim(database, "w2")
         with database.writing() as session:
-            queue.finish(session, [(again, result(1))])
-            assert queue.came_back(session, "w1", [(1, claimed.attempt)]) == 0
+            ending.finish(session, [(again, result(1))])
+            assert leases.came_back(session, "w1", [(1, claimed.attempt)]) == 0
         assert (row(1)["state"], row(1)["lost"]) == (JobState.SUCCEEDED, 1)
 
 
@@ -255,11 +255,11 @@ class TestRecords:
             epochs = [EpochReport(job=1, epoch=number, metrics=metrics, seconds=0.1) for number in reports]
             with database.writing() as session:
                 if epochs:
-                    queue.record_epochs(session, [(claimed, epochs)])
-                queue.let_go(session, [(claimed, None)])
+                    leases.record_epochs(session, [(claimed, epochs)])
+                ending.let_go(session, [(claimed, None)])
         (claimed,) = claim(database)
         with database.writing() as session:
-            queue.finish(session, [(claimed, result(1))])
+            ending.finish(session, [(claimed, result(1))])
         with database.reading() as session:
             assert [one.epoch for one in results.job_details(session, 1).attempts] == [3, 4, None, 2]
 
@@ -273,7 +273,7 @@ class TestRecords:
         def report(epochs: Sequence[int], loss: float) -> None:
             said = [EpochReport(job=1, epoch=number, metrics={"val_loss": loss}, seconds=0.1) for number in epochs]
             with database.writing() as session:
-                queue.record_epochs(session, [(claimed, said)])
+                leases.record_epochs(session, [(claimed, said)])
 
         report((1, 2), 0.5)
         report((3, 4), 0.5)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from db import extension, leaderboard, queue, results, status
+from db import claiming, ending, extension, leaderboard, leases, results, status, steering, upkeep
 from db.clock import now
 from db.models import Job, Sweep
 from db.session import Database
@@ -30,13 +30,13 @@ def submitted(database: Database, **changes: Any) -> int:
 
 def claim(database: Database, limit: int = 1) -> list[Claim]:
     with database.writing() as session:
-        return queue.claim(session, "cpu", "w", 60.0, limit=limit)
+        return claiming.claim(session, "cpu", "w", 60.0, limit=limit)
 
 
 def finish(database: Database, claims: list[Claim], score: float = 0.5, trained: int | None = None) -> None:
     """Each has trained all its epochs, or so many."""
     with database.writing() as session:
-        assert len(queue.finish(session, [(one, result(one, score, trained)) for one in claims])) == len(claims)
+        assert len(ending.finish(session, [(one, result(one, score, trained)) for one in claims])) == len(claims)
 
 
 def result(claim: Claim, score: float, trained: int | None) -> TrainResult:
@@ -203,25 +203,25 @@ class TestInterrupted:
         while claims := claim(database, limit=100):
             finish(database, claims)
         with database.writing() as session:
-            assert queue.close_finished(session) == 0
+            assert upkeep.close_finished(session) == 0
         assert not stand(database, sweep).finished
         carry_on(database, sweep)
         while claims := claim(database, limit=100):
             finish(database, claims)
         with database.writing() as session:
-            assert queue.close_finished(session) == 1
+            assert upkeep.close_finished(session) == 1
         assert stand(database, sweep).jobs["succeeded"] == 16
 
     def test_a_sweep_that_is_cancelled_meanwhile_is_cancelled_whole(self, database: Database) -> None:
         sweep = submitted(database)
         self.killed(database, sweep, {"seeds": 4}, at=6)
         with database.writing() as session:
-            queue.cancel_sweep(session, sweep)
+            steering.cancel_sweep(session, sweep)
         carry_on(database, sweep)
         assert stand(database, sweep).jobs["cancelled"] == stand(database, sweep).total == 16
         assert stand(database, sweep).finished
         with database.writing() as session:
-            assert queue.resume_sweep(session, sweep) == 16
+            assert steering.resume_sweep(session, sweep) == 16
 
     def test_who_thinks_that_it_is_whole_while_another_has_begun_does_not_end_that(self, database: Database) -> None:
         sweep = submitted(database)
@@ -249,7 +249,7 @@ class TestEpochs:
         while claims := claim(database, limit=100):
             finish(database, claims)
         with database.writing() as session:
-            assert queue.close_finished(session) == 1
+            assert upkeep.close_finished(session) == 1
         return sweep
 
     def test_jobs_that_have_trained_all_theirs_train_on(self, database: Database) -> None:
@@ -293,7 +293,7 @@ class TestEpochs:
         assert job.state == (JobState.READY if again else JobState.SUCCEEDED)
         running = submitted(database, **keys, early_stopping={"patience": 3})
         with database.writing() as session:
-            queue.pause_sweep(session, sweep)
+            steering.pause_sweep(session, sweep)
         claims = claim(database)
         extend(database, running, {"epochs": 20})
         finish(database, claims, trained=6)
@@ -324,13 +324,13 @@ class TestEpochs:
         (one,) = claim(database)
         with database.writing() as session:
             told = [EpochReport(job=one.job, epoch=1, metrics={"val_accuracy": 0.1}, seconds=0.1)]
-            queue.record_epochs(session, [(one, told)])
+            leases.record_epochs(session, [(one, told)])
             if end == "failed":
                 failure = Failure(job=one.job, reason=FailureReason.DIVERGED, error="it broke")
-                assert queue.let_go(session, [(one, failure)]) == {one.job: JobState.FAILED}
+                assert ending.let_go(session, [(one, failure)]) == {one.job: JobState.FAILED}
             else:
-                queue.cancel_sweep(session, sweep)
-                assert queue.let_go(session, [(one, None)]) == {one.job: JobState.CANCELLED}
+                steering.cancel_sweep(session, sweep)
+                assert ending.let_go(session, [(one, None)]) == {one.job: JobState.CANCELLED}
         with database.reading() as session:
             ranked = {row.job: row for row in leaderboard.top(session, sweep=sweep)}
             details = results.job_details(session, one.job)
@@ -338,7 +338,7 @@ class TestEpochs:
             assert results.job_spec(session, one.job).epochs == 10  # what its result can be repeated with
         assert (ranked[one.job].score, ranked[one.job].state, ranked[one.job].epochs) == (0.5, end, 10)
         assert len(details.history) == 9
-        again = queue.retry_sweep if end == "failed" else queue.resume_sweep
+        again = steering.retry_sweep if end == "failed" else steering.resume_sweep
         with database.writing() as session:
             assert again(session, sweep)
         assert any(claimed.job == one.job for claimed in claim(database, limit=100))
@@ -396,7 +396,7 @@ class TestRefused:
     def test_a_cancelled_sweep_is_resumed_first(self, database: Database) -> None:
         sweep = submitted(database)
         with database.writing() as session:
-            queue.cancel_sweep(session, sweep)
+            steering.cancel_sweep(session, sweep)
         with pytest.raises(InputError, match=f"is cancelled, and cannot be extended; `gridyard resume {sweep}` first"):
             extend(database, sweep, {"seeds": 3})
 
@@ -407,7 +407,7 @@ class TestRefused:
     def test_a_paused_sweep_stays_paused(self, database: Database) -> None:
         sweep = submitted(database)
         with database.writing() as session:
-            queue.pause_sweep(session, sweep)
+            steering.pause_sweep(session, sweep)
         assert extend(database, sweep, {"seeds": 3}).jobs == 4
         assert stand(database, sweep).state == SweepState.PAUSED
         assert claim(database) == []
@@ -423,9 +423,9 @@ class TestRefused:
         running = [] if end == "cancelled" else claim(database)
         with database.writing() as session:
             if end != "failed":
-                queue.cancel_sweep(session, sweep)
+                steering.cancel_sweep(session, sweep)
             failure = Failure(job=before.id, reason=FailureReason.DIVERGED, error="nan") if end == "failed" else None
-            queue.let_go(session, [(one, failure) for one in running])
+            ending.let_go(session, [(one, failure) for one in running])
         (after,) = rows(database, sweep)
         assert after.state == end.split()[0]
         assert after.finished_at == before.finished_at

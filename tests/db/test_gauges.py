@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from db import gauges, queue
+from db import claiming, gauges, steering
 from db import workers as register
 from db.session import Database
 from jobs.states import JobState
@@ -26,7 +26,7 @@ def test_jobs_are_counted_by_queue_and_state_and_the_oldest_ready_one_has_an_age
     add_sweep(3)
     add_sweep(2, queue="gpu")
     with database.writing() as session:
-        assert queue.claim(session, "gpu", "w1", 60.0)
+        assert claiming.claim(session, "gpu", "w1", 60.0)
     found = look(database)
     jobs = {key: number for key, number in found.jobs.items() if number}
     assert jobs == {
@@ -38,14 +38,14 @@ def test_jobs_are_counted_by_queue_and_state_and_the_oldest_ready_one_has_an_age
     assert set(found.oldest) == {"cpu", "gpu"}
     assert all(0 <= seconds < 600 for seconds in found.oldest.values())
     with database.writing() as session:
-        queue.claim(session, "gpu", "w1", 60.0)
+        claiming.claim(session, "gpu", "w1", 60.0)
     assert set(look(database).oldest) == {"cpu"}
 
 
 def test_a_paused_sweep_keeps_nobody_waiting(database: Database, add_sweep: AddSweep) -> None:
     sweep = add_sweep()
     with database.writing() as session:
-        assert queue.pause_sweep(session, sweep)
+        assert steering.pause_sweep(session, sweep)
     assert look(database).oldest == {}
 
 

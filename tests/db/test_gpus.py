@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from db import queue
+from db import ending
 from db import workers as register
 from db.session import Database
 from jobs.errors import DatabaseAway
@@ -142,14 +142,14 @@ def test_a_failure_that_waits_for_the_database_asks_about_the_gpu_once(
     stage: Stage, tool: Tool, add_sweep: Callable[..., int], row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_sweep(retries=0)
-    let_go, away = queue.let_go, [DatabaseAway("away")] * 5
+    let_go, away = ending.let_go, [DatabaseAway("away")] * 5
 
     def coming_back(*given: Any) -> dict[int, JobState]:
         if away:
             raise away.pop()
         return let_go(*given)
 
-    monkeypatch.setattr(queue, "let_go", coming_back)
+    monkeypatch.setattr(ending, "let_go", coming_back)
     stage.work(failing(tool, FailureReason.ERROR, CUDA, then=None))
     assert (row(1)["state"], away) == (JobState.FAILED, [])
     assert tool.asked == 3  # before its trainer started, about the failure, and before the next trainer starts

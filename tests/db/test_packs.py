@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from db import history, queue, workers
+from db import claiming, ending, history, leases, steering, upkeep, workers
 from db.models import Attempt, Model
 from db.session import Database
 from jobs.spec import Answer, BestModel, Claim, EpochReport, Failure, TrainResult
@@ -20,7 +20,7 @@ Result = Callable[..., TrainResult]
 
 def claim(database: Database, limit: int, like: tuple[int, int] | None = None, queue_name: str = "cpu") -> list[Claim]:
     with database.writing() as session:
-        return queue.claim(session, queue_name, "w1", 60.0, limit=limit, like=like)
+        return claiming.claim(session, queue_name, "w1", 60.0, limit=limit, like=like)
 
 
 def write(database: Database, function: Callable[..., Any], *args: Any) -> Any:
@@ -30,7 +30,7 @@ def write(database: Database, function: Callable[..., Any], *args: Any) -> Any:
 
 def crash(database: Database, claimed: Claim) -> None:
     failure = Failure(job=claimed.job, reason=FailureReason.CRASHED, error="killed")
-    assert write(database, queue.let_go, [(claimed, failure)]) == {claimed.job: JobState.READY}
+    assert write(database, ending.let_go, [(claimed, failure)]) == {claimed.job: JobState.READY}
 
 
 def register(database: Database, *slots: int) -> None:
@@ -66,7 +66,7 @@ class TestClaim:
         assert [one.job for one in claim(database, limit=9, like=(sweep, 1))] == [4]
         assert claim(database, limit=9, like=(sweep, 1)) == []
         assert claim(database, limit=9, like=(sweep, 0), queue_name="gpu") == []
-        write(database, queue.pause_sweep, sweep)
+        write(database, steering.pause_sweep, sweep)
         assert claim(database, limit=9, like=(sweep, 0)) == []
 
     @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ class TestClaim:
         register(database, 1, 1)
         for _ in range(2):
             with database.writing() as session:
-                (one,) = queue.claim(session, "cpu", "w0", 60.0)
-                others = queue.claim(session, "cpu", "w0", 60.0, limit=500, like=(sweep, 0), beside_one=True)
+                (one,) = claiming.claim(session, "cpu", "w0", 60.0)
+                others = claiming.claim(session, "cpu", "w0", 60.0, limit=500, like=(sweep, 0), beside_one=True)
             assert len([one, *others]) == 256
         assert others[-1].more == 0
 
@@ -121,8 +121,8 @@ class TestClaim:
         sweep = add_sweep(9)
         register(database, 2)
         with database.writing() as session:
-            queue.claim(session, "cpu", "w0", 60.0)
-            assert len(queue.claim(session, "cpu", "w0", 60.0, limit=3, like=(sweep, 0), beside_one=True)) == 3
+            claiming.claim(session, "cpu", "w0", 60.0)
+            assert len(claiming.claim(session, "cpu", "w0", 60.0, limit=3, like=(sweep, 0), beside_one=True)) == 3
 
     @pytest.mark.parametrize(("pack", "taken"), [(0, 5), (1, 1), (2, 2), (9, 5)])
     def test_no_more_jobs_are_claimed_at_once_than_the_sweep_lets_train_together(
@@ -141,7 +141,7 @@ class TestEnds:
         add_sweep(3)
         claims = claim(database, limit=3)
         ended = [(one, with_model(result(one.job, one.job / 10))) for one in claims]
-        assert write(database, queue.finish, list(reversed(ended))) == {1, 2, 3}
+        assert write(database, ending.finish, list(reversed(ended))) == {1, 2, 3}
         assert [(row(job)["state"], row(job)["score"]) for job in (1, 2, 3)] == [
             ("succeeded", 0.1),
             ("succeeded", 0.2),
@@ -163,15 +163,15 @@ class TestEnds:
         add_sweep(4)
         claims = claim(database, limit=4)
         expire_lease(2)
-        write(database, queue.rescue)
+        write(database, upkeep.rescue)
         (successor,) = claim(database, limit=1)
         assert successor.job == 2
         stranger = replace(claims[2], worker="another")
         mixed = [claims[0], claims[1], stranger, claims[3]]
         reports = [(one, [EpochReport(job=one.job, epoch=5, metrics={}, seconds=1.0)]) for one in mixed]
-        assert write(database, queue.record_epochs, reports) == {1, 4}
+        assert write(database, leases.record_epochs, reports) == {1, 4}
         assert [row(job)["epoch"] for job in (1, 2, 3, 4)] == [5, 0, 0, 5]
-        assert write(database, queue.finish, [(one, result(one.job)) for one in mixed]) == {1, 4}
+        assert write(database, ending.finish, [(one, result(one.job)) for one in mixed]) == {1, 4}
         assert [row(job)["state"] for job in (1, 2, 3, 4)] == ["succeeded", "running", "running", "succeeded"]
         with database.reading() as session:
             assert [history.epochs(session, job) for job in (2, 3)] == [[], []]
@@ -191,7 +191,7 @@ class TestEnds:
             Failure(job=5, reason=FailureReason.ERROR, error="no\0NUL"),
         ]
         ended = list(zip([*claims[:2], stranger, *claims[3:]], failures, strict=True))
-        assert write(database, queue.let_go, list(reversed(ended))) == {
+        assert write(database, ending.let_go, list(reversed(ended))) == {
             1: JobState.READY,
             2: JobState.READY,
             4: JobState.FAILED,
@@ -220,17 +220,17 @@ class TestEnds:
     ) -> None:
         add_sweep()
         (lost,) = claim(database, limit=1)
-        write(database, queue.let_go, [(lost, None)])
+        write(database, ending.let_go, [(lost, None)])
         before = row(lost.job)
-        assert write(database, queue.finish, [(lost, result(lost.job))]) == set()
-        assert write(database, queue.record_epochs, []) == set()
+        assert write(database, ending.finish, [(lost, result(lost.job))]) == set()
+        assert write(database, leases.record_epochs, []) == set()
         assert row(lost.job) == before
 
     def test_a_thousand_held_jobs_are_renewed_at_once(self, database: Database, add_sweep: AddSweep) -> None:
         add_sweep(1_000)
         held = {(one.job, one.attempt) for one in claim(database, limit=1_000)}
         assert len(held) == 1_000
-        assert set(write(database, queue.renew, "w1", held, 60.0).items()) == {(one, Answer.GO_ON) for one in held}
+        assert set(write(database, leases.renew, "w1", held, 60.0).items()) == {(one, Answer.GO_ON) for one in held}
 
 
 def with_model(result: TrainResult) -> TrainResult:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from db import history, queue
+from db import claiming, ending, history, leases, steering, turns, upkeep
 from db.clock import now
 from db.models import Attempt, Job, Model, Sweep
 from db.session import Database
@@ -31,7 +31,7 @@ def claim_one(database: Database, worker: str = "w1", queue_name: str = "cpu") -
 
 def claim(database: Database, worker: str = "w1", queue_name: str = "cpu", limit: int = 1) -> list[Claim]:
     with database.writing() as session:
-        return queue.claim(session, queue_name, worker, LEASE, limit=limit)
+        return claiming.claim(session, queue_name, worker, LEASE, limit=limit)
 
 
 def write(database: Database, function: Callable[..., Any], *args: Any) -> Any:
@@ -45,7 +45,7 @@ def failure(job: int, reason: FailureReason = FailureReason.ERROR) -> Failure:
 
 def let_go(database: Database, claimed: Claim, failure: Failure | None = None) -> JobState | None:
     """The new state of one job that has not succeeded; None when its claim is lost."""
-    moved: dict[int, JobState] = write(database, queue.let_go, [(claimed, failure)])
+    moved: dict[int, JobState] = write(database, ending.let_go, [(claimed, failure)])
     return moved.get(claimed.job)
 
 
@@ -82,7 +82,7 @@ class TestClaim:
         urgent = add_sweep(1, priority=5)
         own = add_sweep(1)
         with database.writing() as session:
-            taken = [queue.claim(session, "cpu", "w1", LEASE, first=own)[0].spec.sweep for _ in range(2)]
+            taken = [claiming.claim(session, "cpu", "w1", LEASE, first=own)[0].spec.sweep for _ in range(2)]
         assert taken == [own, urgent]
 
     def test_a_worker_claims_from_its_queue_only(self, database: Database, add_sweep: AddSweep) -> None:
@@ -93,10 +93,10 @@ class TestClaim:
     def test_jobs_of_a_sweep_that_is_not_open_are_not_claimed(self, database: Database, add_sweep: AddSweep) -> None:
         add_sweep(1, opened=False)
         paused = add_sweep(1)
-        write(database, queue.pause_sweep, paused)
+        write(database, steering.pause_sweep, paused)
         assert claim(database) == []
         with database.reading() as session:
-            assert not queue.has_ready(session, "cpu")
+            assert not turns.has_ready(session, "cpu")
 
     def test_several_jobs_of_one_sweep_are_claimed_at_once(self, database: Database, add_sweep: AddSweep) -> None:
         first = add_sweep(3)
@@ -107,9 +107,9 @@ class TestClaim:
     def test_ready_jobs_are_counted_no_further_than_asked(self, database: Database, add_sweep: AddSweep) -> None:
         add_sweep(4)
         with database.reading() as session:
-            assert queue.count_ready(session, "cpu", at_most=3) == 3
-            assert queue.count_ready(session, "cpu", at_most=9) == 4
-            assert queue.count_ready(session, "gpu", at_most=9) == 0
+            assert turns.count_ready(session, "cpu", at_most=3) == 3
+            assert turns.count_ready(session, "cpu", at_most=9) == 4
+            assert turns.count_ready(session, "gpu", at_most=9) == 0
 
 
 class TestEnds:
@@ -118,8 +118,8 @@ class TestEnds:
     ) -> None:
         add_sweep()
         claimed = claim_one(database)
-        assert write(database, queue.finish, [(claimed, result(claimed.job, 0.8))]) == {claimed.job}
-        assert write(database, queue.finish, [(claimed, result(claimed.job, 0.1))]) == set()
+        assert write(database, ending.finish, [(claimed, result(claimed.job, 0.8))]) == {claimed.job}
+        assert write(database, ending.finish, [(claimed, result(claimed.job, 0.1))]) == set()
         job = row(claimed.job)
         assert (job["state"], job["score"], job["rank_key"], job["worker"]) == (JobState.SUCCEEDED, 0.8, -0.8, None)
         assert job["finished_at"] is not None
@@ -133,7 +133,7 @@ class TestEnds:
     ) -> None:
         add_sweep()
         claimed = claim_one(database)
-        assert write(database, queue.finish, [(claimed, result(claimed.job, score))])
+        assert write(database, ending.finish, [(claimed, result(claimed.job, score))])
         job = row(claimed.job)
         assert (job["score"], job["metrics"]) == (None, {"val_accuracy": None})
         assert job["rank_key"] > 1e308
@@ -146,7 +146,7 @@ class TestEnds:
         best = BestModel(sha256="ab", size=3, content=b"\x00\x01\x02")
         finished = result(claimed.job)
         with database.writing() as session:
-            queue.finish(session, [(claimed, TrainResult(**{**vars(finished), "best": best}))])
+            ending.finish(session, [(claimed, TrainResult(**{**vars(finished), "best": best}))])
         with database.reading() as session:
             model = session.scalars(select(Model)).one()
             assert (model.job_id, model.content, model.path) == (claimed.job, b"\x00\x01\x02", None)
@@ -204,7 +204,7 @@ class TestEnds:
         claimed = claim_one(database)
         reports = [EpochReport(job=claimed.job, epoch=1, metrics={"val_loss": float("inf")}, seconds=0.1)]
         for _ in range(2):  # the second time as after a commit whose answer was lost
-            assert write(database, queue.record_epochs, [(claimed, reports)]) == {claimed.job}
+            assert write(database, leases.record_epochs, [(claimed, reports)]) == {claimed.job}
         with database.reading() as session:
             assert history.epochs(session, claimed.job) == [{"epoch": 1, "seconds": 0.1, "val_loss": None}]
         assert row(claimed.job)["epoch"] == 1
@@ -218,7 +218,7 @@ class TestEnds:
             claimed = claim_one(database)
             for epoch in epochs:
                 report = EpochReport(job=claimed.job, epoch=epoch, metrics={"val_loss": loss}, seconds=0.1)
-                write(database, queue.record_epochs, [(claimed, [report])])
+                write(database, leases.record_epochs, [(claimed, [report])])
             let_go(database, claimed)
 
         train([1, 2, 3, 4], loss=0.5)
@@ -236,7 +236,7 @@ class TestFence:
         add_sweep(retries=2)
         claimed = claim_one(database, "zombie")
         expire_lease(claimed.job)
-        assert write(database, queue.rescue) == 1
+        assert write(database, upkeep.rescue) == 1
         successor = claim_one(database, "successor")
         assert (successor.job, successor.attempt) == (claimed.job, 2)
         return claimed
@@ -244,20 +244,20 @@ class TestFence:
     def test_it_can_change_nothing(self, database: Database, zombie: Claim, row: Row, result: Result) -> None:
         before = row(zombie.job)
         report = [EpochReport(job=zombie.job, epoch=9, metrics={}, seconds=1.0)]
-        assert write(database, queue.finish, [(zombie, result(zombie.job))]) == set()
+        assert write(database, ending.finish, [(zombie, result(zombie.job))]) == set()
         assert let_go(database, zombie, failure(zombie.job)) is None
         assert let_go(database, zombie) is None
-        assert write(database, queue.record_epochs, [(zombie, report)]) == set()
+        assert write(database, leases.record_epochs, [(zombie, report)]) == set()
         assert row(zombie.job) == before
         with database.reading() as session:
             assert history.epochs(session, zombie.job) == []
 
     def test_its_heartbeat_tells_it_so(self, database: Database, zombie: Claim) -> None:
-        told = write(database, queue.renew, "zombie", {(zombie.job, 1)}, LEASE)
+        told = write(database, leases.renew, "zombie", {(zombie.job, 1)}, LEASE)
         assert told == {(zombie.job, 1): Answer.CLAIM_LOST}
 
     def test_its_own_later_attempt_is_told_apart_from_the_earlier(self, database: Database, zombie: Claim) -> None:
-        told = write(database, queue.renew, "successor", {(zombie.job, 1), (zombie.job, 2)}, LEASE)
+        told = write(database, leases.renew, "successor", {(zombie.job, 1), (zombie.job, 2)}, LEASE)
         assert told == {(zombie.job, 1): Answer.CLAIM_LOST, (zombie.job, 2): Answer.GO_ON}
 
 
@@ -269,20 +269,20 @@ class TestHeartbeatAndRescue:
         held, forgotten = claim_one(database), claim_one(database)
         expire_lease(held.job)
         expire_lease(forgotten.job)
-        assert write(database, queue.renew, "w1", {(held.job, 1)}, LEASE) == {(held.job, 1): Answer.GO_ON}
-        assert write(database, queue.rescue) == 1
+        assert write(database, leases.renew, "w1", {(held.job, 1)}, LEASE) == {(held.job, 1): Answer.GO_ON}
+        assert write(database, upkeep.rescue) == 1
         assert attempts(database, held.job) == [(1, None)]
         assert attempts(database, forgotten.job) == [(1, "lost")]
 
     def test_a_living_workers_job_is_not_rescued(self, database: Database, add_sweep: AddSweep) -> None:
         add_sweep()
         claim_one(database)
-        assert write(database, queue.rescue) == 0
+        assert write(database, upkeep.rescue) == 0
 
     def test_a_worker_known_to_be_dead_loses_its_jobs_at_once(self, database: Database, add_sweep: AddSweep) -> None:
         add_sweep(2)
         dead, alive = claim_one(database, "dead"), claim_one(database, "alive")
-        assert write(database, queue.rescue, "dead") == 1
+        assert write(database, upkeep.rescue, "dead") == 1
         assert claim_one(database, "alive").job == dead.job
         assert attempts(database, alive.job) == [(1, None)]
 
@@ -294,10 +294,10 @@ class TestHeartbeatAndRescue:
             claimed = claim_one(database)
             let_go(database, claimed, failure(claimed.job))
         assert row(claimed.job)["state"] == JobState.WAITING
-        assert write(database, queue.make_due_ready) == 0
+        assert write(database, upkeep.make_due_ready) == 0
         with database.writing() as session:
             session.execute(update(Job).values(due_at=now(-1.0)))
-        assert write(database, queue.make_due_ready) == 1
+        assert write(database, upkeep.make_due_ready) == 1
         assert claim_one(database).attempt == 3
 
 
@@ -307,9 +307,9 @@ class TestSteering:
     ) -> None:
         sweep = add_sweep(3)
         running = claim_one(database)
-        assert write(database, queue.cancel_sweep, sweep) == 3
+        assert write(database, steering.cancel_sweep, sweep) == 3
         assert claim(database) == []
-        assert write(database, queue.renew, "w1", {(running.job, 1)}, LEASE) == {(running.job, 1): Answer.CANCELLED}
+        assert write(database, leases.renew, "w1", {(running.job, 1)}, LEASE) == {(running.job, 1): Answer.CANCELLED}
         assert let_go(database, running) is JobState.CANCELLED
         with database.reading() as session:
             assert set(session.scalars(select(Job.state))) == {JobState.CANCELLED}
@@ -317,7 +317,7 @@ class TestSteering:
     def test_a_job_of_a_cancelled_sweep_that_fails_is_cancelled(self, database: Database, add_sweep: AddSweep) -> None:
         sweep = add_sweep()
         running = claim_one(database)
-        write(database, queue.cancel_sweep, sweep)
+        write(database, steering.cancel_sweep, sweep)
         assert let_go(database, running, failure(running.job)) is JobState.CANCELLED
 
     def test_a_job_that_stops_after_its_sweep_was_resumed_is_ready_again(
@@ -326,10 +326,10 @@ class TestSteering:
         """Its trainer was told of the cancel, and stops; what counts is what the sweep is by then."""
         sweep = add_sweep()
         running = claim_one(database)
-        write(database, queue.cancel_sweep, sweep)
-        write(database, queue.resume_sweep, sweep)
+        write(database, steering.cancel_sweep, sweep)
+        write(database, steering.resume_sweep, sweep)
         assert let_go(database, running) is JobState.READY
-        assert write(database, queue.close_finished) == 0
+        assert write(database, upkeep.close_finished) == 0
         assert claim_one(database).attempt == 2
 
     def test_resuming_or_retrying_a_finished_sweep_without_such_jobs_leaves_it_finished(
@@ -337,19 +337,19 @@ class TestSteering:
     ) -> None:
         sweep = add_sweep()
         done = claim_one(database)
-        write(database, queue.finish, [(done, result(done.job))])
-        write(database, queue.close_finished)
-        assert write(database, queue.resume_sweep, sweep) == 0
-        assert write(database, queue.retry_sweep, sweep) == 0
+        write(database, ending.finish, [(done, result(done.job))])
+        write(database, upkeep.close_finished)
+        assert write(database, steering.resume_sweep, sweep) == 0
+        assert write(database, steering.retry_sweep, sweep) == 0
         with database.reading() as session:
             assert session.get_one(Sweep, sweep).state == SweepState.FINISHED
 
     def test_a_resumed_sweep_carries_on(self, database: Database, add_sweep: AddSweep, result: Result) -> None:
         sweep = add_sweep(3)
         done = claim_one(database)
-        write(database, queue.finish, [(done, result(done.job))])
-        write(database, queue.cancel_sweep, sweep)
-        assert write(database, queue.resume_sweep, sweep) == 2
+        write(database, ending.finish, [(done, result(done.job))])
+        write(database, steering.cancel_sweep, sweep)
+        assert write(database, steering.resume_sweep, sweep) == 2
         assert len(claim(database, limit=9)) == 2
 
     def test_a_retry_tries_only_what_failed_and_with_all_retries(
@@ -357,10 +357,10 @@ class TestSteering:
     ) -> None:
         sweep = add_sweep(2, retries=0)
         done, failed = claim_one(database), claim_one(database)
-        write(database, queue.finish, [(done, result(done.job))])
+        write(database, ending.finish, [(done, result(done.job))])
         let_go(database, failed, failure(failed.job))
-        assert write(database, queue.close_finished) == 1
-        assert write(database, queue.retry_sweep, sweep) == 1
+        assert write(database, upkeep.close_finished) == 1
+        assert write(database, steering.retry_sweep, sweep) == 1
         again = claim_one(database)
         assert (again.job, again.attempt, row(again.job)["failures"]) == (failed.job, 2, 0)
 
@@ -368,8 +368,8 @@ class TestSteering:
         sweep = add_sweep(2, retries=0)
         failed = claim_one(database)
         let_go(database, failed, failure(failed.job))
-        write(database, queue.cancel_sweep, sweep)
-        assert write(database, queue.retry_sweep, sweep) == 0
+        write(database, steering.cancel_sweep, sweep)
+        assert write(database, steering.retry_sweep, sweep) == 0
         assert claim(database) == []
 
     def test_a_sweep_is_finished_when_its_last_job_is_final(
@@ -377,10 +377,10 @@ class TestSteering:
     ) -> None:
         sweep = add_sweep(2)
         first, second = claim_one(database), claim_one(database)
-        write(database, queue.finish, [(first, result(first.job))])
-        assert write(database, queue.close_finished) == 0
-        write(database, queue.finish, [(second, result(second.job))])
-        assert write(database, queue.close_finished) == 1
+        write(database, ending.finish, [(first, result(first.job))])
+        assert write(database, upkeep.close_finished) == 0
+        write(database, ending.finish, [(second, result(second.job))])
+        assert write(database, upkeep.close_finished) == 1
         with database.reading() as session:
             found = session.get_one(Sweep, sweep)
             assert (found.state, found.finished_at is not None) == (SweepState.FINISHED, True)
@@ -433,7 +433,7 @@ def test_several_late_results_count_together(
 ) -> None:
     add_sweep(3)
     with database.writing() as session:
-        lost = queue.claim(session, "cpu", "w", 60.0, limit=3)
-        assert queue.rescue(session, "w") == 3
-        assert queue.finish(session, [(one, result(one.job)) for one in lost]) == {one.job for one in lost}
+        lost = claiming.claim(session, "cpu", "w", 60.0, limit=3)
+        assert upkeep.rescue(session, "w") == 3
+        assert ending.finish(session, [(one, result(one.job)) for one in lost]) == {one.job for one in lost}
     assert {row(one.job)["state"] for one in lost} == {JobState.SUCCEEDED}

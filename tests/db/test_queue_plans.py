@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from db import queue
+from db import claiming, turns, upkeep
 from db.session import Database
 
 AddSweep = Callable[..., int]
@@ -64,23 +64,23 @@ def test_each_step_of_the_queue_reads_an_index(database: Database, add_sweep: Ad
         with database.writing() as session:
             match name:
                 case "look":
-                    queue.has_ready(session, "cpu")
+                    turns.has_ready(session, "cpu")
                 case "claim" | "claim of a limited sweep" | "claim of equal sweeps":
-                    assert queue.claim(session, "cpu", "w", 60.0)
+                    assert claiming.claim(session, "cpu", "w", 60.0)
                 case "look at equal sweeps":
-                    queue.next_sweep(session, "cpu")
+                    turns.next_sweep(session, "cpu")
                 case "claim of many":
-                    queue.claim(session, "cpu", "w", 60.0, limit=2)
+                    claiming.claim(session, "cpu", "w", 60.0, limit=2)
                 case "claim of the like":
-                    queue.claim(session, "cpu", "w", 60.0, limit=2, like=(1, 0))
+                    claiming.claim(session, "cpu", "w", 60.0, limit=2, like=(1, 0))
                 case "claim of the rest of a share":
-                    queue.claim(session, "cpu", "w", 60.0, limit=2, like=(1, 0), beside_one=True)
+                    claiming.claim(session, "cpu", "w", 60.0, limit=2, like=(1, 0), beside_one=True)
                 case "rescue":
-                    queue.rescue(session)
+                    upkeep.rescue(session)
                 case "due":
-                    queue.make_due_ready(session)
+                    upkeep.make_due_ready(session)
                 case "close":
-                    queue.close_finished(session)
+                    upkeep.close_finished(session)
 
     statements = statements_of(database, act)
     assert statements
@@ -102,4 +102,4 @@ def test_a_claim_of_the_only_sweep_counts_nothing(database: Database, add_sweep:
 
 def _claim(database: Database) -> None:
     with database.writing() as session:
-        assert queue.claim(session, "cpu", "w", 60.0)
+        assert claiming.claim(session, "cpu", "w", 60.0)

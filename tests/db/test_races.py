@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
-from db import migrate, queue, retention, submission
+from db import claiming, ending, fence, leases, migrate, retention, steering, submission, upkeep
 from db.clock import now
 from db.models import Job, Kept, Model, Sweep
 from db.session import Database
@@ -37,7 +37,7 @@ def database(postgres_url: str) -> Iterator[Database]:
 
 def claim(database: Database) -> Claim:
     with database.writing() as session:
-        (claimed,) = queue.claim(session, "cpu", "w", 60.0)
+        (claimed,) = claiming.claim(session, "cpu", "w", 60.0)
     return claimed
 
 
@@ -87,13 +87,13 @@ def test_a_job_that_ends_while_its_sweep_is_cancelled_is_cancelled_with_it(
     database: Database, add_sweep: AddSweep, end: str
 ) -> None:
     ends: dict[str, Callable[[Claim], Callable[[Any], Any]]] = {
-        "fail": lambda claimed: lambda session: queue.let_go(session, [(claimed, failed(claimed))]),
-        "release": lambda claimed: lambda session: queue.let_go(session, [(claimed, None)]),
-        "rescue": lambda claimed: lambda session: queue.rescue(session, "w"),
+        "fail": lambda claimed: lambda session: ending.let_go(session, [(claimed, failed(claimed))]),
+        "release": lambda claimed: lambda session: ending.let_go(session, [(claimed, None)]),
+        "rescue": lambda claimed: lambda session: upkeep.rescue(session, "w"),
     }
     for cancel_first in (True, False):
         sweep = add_sweep()
-        ending, cancel = ends[end](claim(database)), lambda session, sweep=sweep: queue.cancel_sweep(session, sweep)
+        ending, cancel = ends[end](claim(database)), lambda session, sweep=sweep: steering.cancel_sweep(session, sweep)
         race(database, *((cancel, ending) if cancel_first else (ending, cancel)))
         assert states(database, sweep) == (SweepState.CANCELLED, [JobState.CANCELLED])
 
@@ -106,15 +106,15 @@ def test_a_late_result_counts_or_the_job_is_claimed_again_and_never_both(
     sweep = add_sweep()
     lost = claim(database)
     with database.writing() as session:
-        assert queue.rescue(session, "w") == 1
+        assert upkeep.rescue(session, "w") == 1
     claimed: list[Claim] = []
     finished: list[set[int]] = []
 
     def next_claim(session: Any) -> None:
-        claimed.extend(queue.claim(session, "cpu", "w2", 60.0))
+        claimed.extend(claiming.claim(session, "cpu", "w2", 60.0))
 
     def late_result(session: Any) -> None:
-        finished.append(queue.finish(session, [(lost, result(lost.job))]))
+        finished.append(ending.finish(session, [(lost, result(lost.job))]))
 
     race(database, *((next_claim, late_result) if claim_first else (late_result, next_claim)))
     assert (len(claimed), finished) == ((1, [set()]) if claim_first else (0, [{lost.job}]))
@@ -128,12 +128,12 @@ def test_a_sweep_that_is_retried_while_it_is_closed_ends_up_open(
     sweep = add_sweep(retries=0)
     claimed = claim(database)
     with database.writing() as session:
-        queue.let_go(session, [(claimed, failed(claimed))])
+        ending.let_go(session, [(claimed, failed(claimed))])
 
     def retry(session: Any) -> None:
-        assert queue.retry_sweep(session, sweep) == 1
+        assert steering.retry_sweep(session, sweep) == 1
 
-    race(database, *((retry, queue.close_finished) if reopen_first else (queue.close_finished, retry)))
+    race(database, *((retry, upkeep.close_finished) if reopen_first else (upkeep.close_finished, retry)))
     assert states(database, sweep) == (SweepState.OPEN, [JobState.READY])
 
 
@@ -169,17 +169,17 @@ def test_all_who_write_of_one_pack_at_the_same_time_take_turns_and_never_wait_in
     """Heartbeat, epochs, ends, jobs given back and a rescue: whatever order they name the jobs in."""
     sweep = add_sweep(200)
     with database.writing() as session:
-        claims = queue.claim(session, "cpu", "w", 60.0, limit=200)
+        claims = claiming.claim(session, "cpu", "w", 60.0, limit=200)
     held = {(claim.job, claim.attempt) for claim in claims}
     report = EpochReport(job=0, epoch=1, metrics={}, seconds=1.0)
     writers: list[Callable[[Any], Any]] = [
-        lambda session: queue.renew(session, "w", held, 60.0),
-        lambda session: queue.record_epochs(session, [(one, [report]) for one in random.sample(claims, 100)]),
-        lambda session: queue.record_epochs(session, [(one, [report]) for one in random.sample(claims, 100)]),
-        lambda session: queue.finish(session, [(one, result(one.job)) for one in random.sample(claims, 4)]),
-        lambda session: queue.let_go(session, [(one, None) for one in random.sample(claims, 2)]),
-        lambda session: queue.let_go(session, [(one, failed(one)) for one in random.sample(claims, 2)]),
-        queue.rescue,
+        lambda session: leases.renew(session, "w", held, 60.0),
+        lambda session: leases.record_epochs(session, [(one, [report]) for one in random.sample(claims, 100)]),
+        lambda session: leases.record_epochs(session, [(one, [report]) for one in random.sample(claims, 100)]),
+        lambda session: ending.finish(session, [(one, result(one.job)) for one in random.sample(claims, 4)]),
+        lambda session: ending.let_go(session, [(one, None) for one in random.sample(claims, 2)]),
+        lambda session: ending.let_go(session, [(one, failed(one)) for one in random.sample(claims, 2)]),
+        upkeep.rescue,
     ]
     together(database, writers, rounds=15)
     counted = Counter(states(database, sweep)[1])
@@ -193,10 +193,10 @@ def test_many_who_claim_at_once_keep_a_limit(database: Database, add_sweep: AddS
     most: list[int] = []
 
     def take(session: Any) -> None:
-        claims = queue.claim(session, "cpu", "w", 60.0, limit=limit)
+        claims = claiming.claim(session, "cpu", "w", 60.0, limit=limit)
         most.append(states_counted(session, sweep)[JobState.RUNNING])
         if claims and random.random() < 0.7:
-            queue.let_go(session, [(one, None) for one in claims])
+            ending.let_go(session, [(one, None) for one in claims])
 
     together(database, [take] * 6, rounds=25)
     assert max(most) == 5  # each has seen its own claims and those committed before
@@ -212,8 +212,8 @@ def test_of_two_who_claim_at_once_each_takes_of_another_sweep(database: Database
     first, second = add_sweep(5), add_sweep(5)
     race(
         database,
-        lambda session: queue.claim(session, "cpu", "w", 60.0, slot=0),
-        lambda session: queue.claim(session, "cpu", "w", 60.0, slot=1),
+        lambda session: claiming.claim(session, "cpu", "w", 60.0, slot=0),
+        lambda session: claiming.claim(session, "cpu", "w", 60.0, slot=1),
     )
     assert [states(database, sweep)[1].count(JobState.RUNNING) for sweep in (first, second)] == [1, 1]
 
@@ -252,8 +252,8 @@ def test_two_who_extend_a_sweep_at_once_both_get_what_they_asked_for(
 def test_who_claims_of_one_sweep_alone_waits_for_nobody(database: Database, add_sweep: AddSweep) -> None:
     add_sweep(5)
     with database.writing() as one, database.writing() as other:
-        assert queue.claim(one, "cpu", "w", 60.0)
-        assert queue.claim(other, "cpu", "w", 60.0)
+        assert claiming.claim(one, "cpu", "w", 60.0)
+        assert claiming.claim(other, "cpu", "w", 60.0)
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -270,17 +270,17 @@ def test_a_job_that_ends_while_its_sweep_gets_more_epochs_trains_on(
     ended = result(claimed.job)
     if lost:
         with database.writing() as session:
-            assert queue.rescue(session, "w") == 1
+            assert upkeep.rescue(session, "w") == 1
     extender = threading.Thread(target=extend, args=(database, sweep, {"epochs": 5}))
     if held_first:
         with database.writing() as session:
-            assert queue.finish(session, [(claimed, ended)])
+            assert ending.finish(session, [(claimed, ended)])
             extender.start()
             wait_until_blocked(database, extender)
     else:
         extender.start()
         with database.writing() as session:
-            assert queue.finish(session, [(claimed, ended)])
+            assert ending.finish(session, [(claimed, ended)])
     extender.join()
     assert states(database, sweep) == (SweepState.OPEN, [JobState.READY])
     assert claim(database).spec.epochs == 5
@@ -293,14 +293,14 @@ def test_a_model_is_not_freed_of_a_job_that_succeeds_again_at_that_moment(
 
     def finish(session: Any, claimed: Claim, score: float) -> None:
         best = BestModel(sha256="0", size=1, content=b"x")
-        assert queue.finish(session, [(claimed, replace(result(claimed.job, score), best=best))])
+        assert ending.finish(session, [(claimed, replace(result(claimed.job, score), best=best))])
 
     sweep = add_sweep(2)
     worse, better = claim(database), claim(database)
     with database.writing() as session:
         finish(session, worse, 0.1)
         finish(session, better, 0.5)
-        assert queue.prolong(session, [worse.job]) == 1
+        assert steering.prolong(session, [worse.job]) == 1
     again, freed = claim(database), []
     assert (again.job, again.attempt) == (worse.job, 2)
     race(
@@ -327,17 +327,17 @@ def test_ends_of_several_kinds_lock_their_jobs_before_they_change_any(
     def beat() -> None:
         try:
             with database.writing() as session:
-                queue.renew(session, "w", held, 60.0)
+                leases.renew(session, "w", held, 60.0)
         except BaseException as error:
             errors.append(error)
 
     heartbeat = threading.Thread(target=beat)
     with database.writing() as session:
-        queue.lock(session, [later, earlier])
-        queue.finish(session, [(later, result(later.job))])
+        fence.lock(session, [later, earlier])
+        ending.finish(session, [(later, result(later.job))])
         heartbeat.start()
         wait_until_blocked(database, heartbeat)
-        assert queue.let_go(session, [(earlier, failed(earlier))]) == {earlier.job: JobState.READY}
+        assert ending.let_go(session, [(earlier, failed(earlier))]) == {earlier.job: JobState.READY}
     heartbeat.join()
     assert errors == []
 
@@ -348,16 +348,16 @@ def test_who_comes_back_waits_for_a_late_result_and_not_in_a_circle(
     """Of a worker presumed dead: all lock jobs before attempts; what it lost and what it holds, in one order."""
     add_sweep(40)
     with database.writing() as session:
-        claims = queue.claim(session, "cpu", "w", 60.0, limit=40)
+        claims = claiming.claim(session, "cpu", "w", 60.0, limit=40)
         session.execute(update(Job).where(Job.id % 2 == 0).values(lease_expires_at=now(-1.0)))
-        assert queue.rescue(session) == 20
+        assert upkeep.rescue(session) == 20
     held = [(one.job, one.attempt) for one in claims]
 
     def ends(session: Any) -> None:
-        queue.finish(session, [(one, result(one.job)) for one in random.sample(claims, 8)])
+        ending.finish(session, [(one, result(one.job)) for one in random.sample(claims, 8)])
 
     def lives(session: Any) -> None:
-        queue.came_back(session, "w", random.sample(held, 40))
+        leases.came_back(session, "w", random.sample(held, 40))
 
     together(database, [ends, ends, ends, lives, lives, lives], rounds=10)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from db import leaderboard, queue, removal, status, submission
+from db import claiming, ending, leaderboard, removal, status, steering, submission, upkeep
 from db.clock import now
 from db.models import Attempt, Base, Count, History, Job, Model, Sweep
 from db.session import Database
@@ -37,11 +37,11 @@ def add_finished(database: Database, add_sweep: AddSweep, store: Store, result: 
     def add(cells: int = 1, **changes: Any) -> int:
         sweep = add_sweep(cells, **changes)
         with database.writing() as session:
-            for claim in queue.claim(session, "cpu", "w", 60.0, limit=cells, first=sweep):
+            for claim in claiming.claim(session, "cpu", "w", 60.0, limit=cells, first=sweep):
                 ended = result(claim.job).__dict__ | {"best": BestModel(sha256="0", size=1, content=b"1")}
-                assert queue.finish(session, [(claim, TrainResult(**ended))])
+                assert ending.finish(session, [(claim, TrainResult(**ended))])
                 store.write(f"{claim.job}/1/last.safetensors", b"x")
-            queue.close_finished(session)
+            upkeep.close_finished(session)
         return sweep
 
     return add
@@ -101,12 +101,12 @@ def test_a_cancelled_sweep_is_not_deleted_while_jobs_of_it_run(
 ) -> None:
     sweep = add_sweep(2)
     with database.writing() as session:
-        (claim,) = queue.claim(session, "cpu", "w", 60.0)
-        queue.cancel_sweep(session, sweep)
+        (claim,) = claiming.claim(session, "cpu", "w", 60.0)
+        steering.cancel_sweep(session, sweep)
     with pytest.raises(InputError, match="jobs of it still run; try again"), database.writing() as session:
         removal.mark(session, sweep)
     with database.writing() as session:
-        queue.let_go(session, [(claim, None)])
+        ending.let_go(session, [(claim, None)])
     delete(database, sweep, store)
     assert rows(database)["sweeps"] == 0
 
@@ -123,10 +123,10 @@ def test_while_it_is_deleted_it_is_in_no_list_and_nothing_else_touches_it(
     with database.writing() as session:
         session.execute(update(Job).where(Job.sweep_id == sweep, Job.cell == 0).values(rank_key=-2.0))
         removal.mark(session, sweep)
-        assert queue.cancel_sweep(session, sweep) == queue.resume_sweep(session, sweep) == 0
-        assert queue.retry_sweep(session, sweep) == 0
-        assert not queue.pause_sweep(session, sweep)
-        queue.close_finished(session)
+        assert steering.cancel_sweep(session, sweep) == steering.resume_sweep(session, sweep) == 0
+        assert steering.retry_sweep(session, sweep) == 0
+        assert not steering.pause_sweep(session, sweep)
+        upkeep.close_finished(session)
         assert submission.find_same(session, "tests") == (kept, 1)
     with database.reading() as session:
         assert [found.sweep for found in status.sweeps(session)] == [kept]

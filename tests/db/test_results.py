@@ -5,7 +5,7 @@ import math
 import pytest
 from sqlalchemy.orm import Session
 
-from db import queue, results, submission
+from db import claiming, ending, results, submission
 from db.session import Database
 from jobs.errors import NotFound
 from jobs.history import History
@@ -31,7 +31,7 @@ def add_job(session: Session) -> int:
 
 
 def claimed(session: Session) -> Claim:
-    (claim,) = queue.claim(session, "cpu", "w", 20)
+    (claim,) = claiming.claim(session, "cpu", "w", 20)
     return claim
 
 
@@ -52,7 +52,7 @@ def finish(session: Session, claim: Claim, best: BestModel | None) -> None:
         best=best,
         resumed_from=1,
     )
-    assert queue.finish(session, [(claim, result)])
+    assert ending.finish(session, [(claim, result)])
 
 
 def test_the_details_of_a_job_tell_its_whole_story(database: Database) -> None:
@@ -60,7 +60,7 @@ def test_the_details_of_a_job_tell_its_whole_story(database: Database) -> None:
         sweep = add_job(session)
         lost = claimed(session)
         killed = Failure(job=lost.job, reason=FailureReason.CRASHED, error="killed")
-        queue.let_go(session, [(lost, killed)])
+        ending.let_go(session, [(lost, killed)])
         finish(session, claimed(session), BEST)
     with database.reading() as session:
         details = results.job_details(session, lost.job)
@@ -84,7 +84,7 @@ def test_a_job_that_has_not_started_has_no_story_yet(database: Database) -> None
     with database.writing() as session:
         add_job(session)
         job = claimed(session)
-        queue.let_go(session, [(job, None)])
+        ending.let_go(session, [(job, None)])
     with database.reading() as session:
         details = results.job_details(session, job.job)
     assert (details.state, details.score, details.metrics, details.history, details.artifacts) == (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
-from db import leaderboard, queue, removal, results, retention
+from db import claiming, ending, leaderboard, removal, results, retention, steering, upkeep
 from db.models import Job, Kept, Model
 from db.retention import Retention
 from db.session import Database
@@ -34,7 +34,7 @@ def succeed(database: Database, store: Store, result: Callable[..., TrainResult]
 
     def act(sweep: int, *scores: float, in_store: bool = False) -> list[int]:
         with database.writing() as session:
-            claims = queue.claim(session, "cpu", "w", 60.0, limit=len(scores), first=sweep)
+            claims = claiming.claim(session, "cpu", "w", 60.0, limit=len(scores), first=sweep)
             assert len(claims) == len(scores)
             for claim, score in zip(claims, scores, strict=True):
                 path = best_path(claim.job, claim.attempt)
@@ -43,7 +43,7 @@ def succeed(database: Database, store: Store, result: Callable[..., TrainResult]
                     store.write(path, b"x" * 100)
                 store.write(f"{claim.job}/{claim.attempt}/last.safetensors", b"y")
                 ended = result(claim.job, score).__dict__ | {"best": BestModel(sha256="0", size=100, **kept)}
-                assert queue.finish(session, [(claim, TrainResult(**ended))])
+                assert ending.finish(session, [(claim, TrainResult(**ended))])
         return [claim.job for claim in claims]
 
     return act
@@ -69,10 +69,10 @@ def test_a_job_that_succeeds_keeps_its_model_and_no_checkpoint_of_any_attempt(
 ) -> None:
     sweep = add_sweep(2)
     with database.writing() as session:
-        (claim,) = queue.claim(session, "cpu", "w", 60.0)
+        (claim,) = claiming.claim(session, "cpu", "w", 60.0)
         store.write(f"{claim.job}/1/last.safetensors", b"y")
         store.write(f"{claim.job}/1/best.safetensors", b"of an attempt that never told its end")
-        queue.let_go(session, [(claim, None)])
+        ending.let_go(session, [(claim, None)])
     first, second = succeed(sweep, 0.5, 0.6, in_store=True)
     tidy(database, store)
     assert files(store) == sorted([best_path(first, 2), best_path(second, 1)])
@@ -92,10 +92,10 @@ def test_jobs_that_failed_or_run_keep_their_checkpoints(
 ) -> None:
     sweep = add_sweep(3)
     with database.writing() as session:
-        failed, running = queue.claim(session, "cpu", "w", 60.0, limit=2)
+        failed, running = claiming.claim(session, "cpu", "w", 60.0, limit=2)
         for claim in (failed, running):
             store.write(f"{claim.job}/1/last.safetensors", b"y")
-        queue.let_go(session, [(failed, Failure(job=failed.job, reason=FailureReason.DIVERGED, error="nan"))])
+        ending.let_go(session, [(failed, Failure(job=failed.job, reason=FailureReason.DIVERGED, error="nan"))])
     succeed(sweep, 0.5)
     tidy(database, store)
     assert files(store) == [f"{claim.job}/1/last.safetensors" for claim in (failed, running)]
@@ -240,7 +240,7 @@ def test_a_sweep_that_is_deleted_takes_what_it_kept_along(
     sweep = add_sweep(3, keep=Keep(best=1))
     succeed(sweep, 0.1, 0.2, 0.3, in_store=True)
     with database.writing() as session:
-        queue.close_finished(session)
+        upkeep.close_finished(session)
         removal.mark(session, sweep)
     removal.remove(database, sweep, store)
     tidy(database, store)
@@ -294,7 +294,7 @@ def test_the_database_knows_whose_files_are_needed(database: Database, add_sweep
         greatest = retention.greatest_job(session)
     (job,) = succeed(sweep, 0.5, in_store=True)
     with database.writing() as session:
-        (claim,) = queue.claim(session, "cpu", "w", 60.0)
+        (claim,) = claiming.claim(session, "cpu", "w", 60.0)
         uid = claim.spec.sweep_uid
         waiting = {(uid, claim.job, 1), (uid, claim.job, 2), (uid, job, 1), ("another", job, 1), (uid, 99, 1)}
         assert retention.counts_no_more(session, waiting) == {(uid, claim.job, 2), (uid, job, 1)}
@@ -305,8 +305,8 @@ def test_the_database_knows_whose_files_are_needed(database: Database, add_sweep
         assert retention.models(session, sweep) == retention.Models(kept=1, bytes=100, more=False)
         assert retention.below(session, sweep, 0) == (1, 100)
     with database.writing() as session:
-        queue.cancel_sweep(session, sweep)
-        queue.let_go(session, [(claim, None)])
+        steering.cancel_sweep(session, sweep)
+        ending.let_go(session, [(claim, None)])
         removal.mark(session, sweep)
     removal.remove(database, sweep)
     with database.reading() as session:
@@ -316,11 +316,11 @@ def test_the_database_knows_whose_files_are_needed(database: Database, add_sweep
 def test_an_end_of_a_lost_attempt_counts_until_somebody_claims_the_job(database: Database, add_sweep: AddSweep) -> None:
     add_sweep(1)
     with database.writing() as session:
-        (claim,) = queue.claim(session, "cpu", "w", 60.0)
+        (claim,) = claiming.claim(session, "cpu", "w", 60.0)
         waiting = {(claim.spec.sweep_uid, claim.job, 1)}
-        assert queue.rescue(session, "w") == 1
+        assert upkeep.rescue(session, "w") == 1
         assert retention.counts_no_more(session, waiting) == set()
-        assert queue.claim(session, "cpu", "w", 60.0)
+        assert claiming.claim(session, "cpu", "w", 60.0)
         assert retention.counts_no_more(session, waiting) == waiting
 
 

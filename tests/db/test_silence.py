@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from db import clock, queue
+from db import claiming, clock, upkeep
 from db.session import Database
 from jobs.errors import DatabaseAway, RowDamaged
 from jobs.settings import Settings
@@ -35,7 +35,7 @@ class Stage:
     def lose(self) -> None:
         """A worker claims a job and is never heard of again."""
         with self._database.writing() as session:
-            assert queue.claim(session, "cpu", "dead", -1.0)
+            assert claiming.claim(session, "cpu", "dead", -1.0)
 
     def rescued(self) -> int:
         return self.scheduler.tick().rescued
@@ -47,7 +47,7 @@ class Stage:
             raise DatabaseAway("away")
 
         with self._monkeypatch.context() as patch:
-            patch.setattr(queue, "make_due_ready", away)
+            patch.setattr(upkeep, "make_due_ready", away)
             with pytest.raises(DatabaseAway):
                 self.scheduler.tick()
 
@@ -117,7 +117,7 @@ def test_refusals_of_the_database_are_no_silence(stage: Stage, monkeypatch: pyte
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(queue, "make_due_ready", broken)
+        patch.setattr(upkeep, "make_due_ready", broken)
         with pytest.raises(RuntimeError):
             stage.scheduler.tick()
     stage.lose()

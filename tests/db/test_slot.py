@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from db import history, queue
+from db import claiming, ending, history, leases, steering, turns
 from db.models import Attempt, Job
 from db.session import Database
 from jobs.errors import DatabaseAway, DatabaseError
@@ -163,7 +163,7 @@ class TestJoining:
         def pausing(puppet: Puppet) -> list[wire.Message]:
             if puppet.looks == 1:
                 with database.writing() as session:
-                    assert queue.pause_sweep(session, sweep)
+                    assert steering.pause_sweep(session, sweep)
             return [puppet.epochs(puppet.looks, room=8)] if puppet.looks < 20 else finishing(puppet)
 
         (trainer,) = stage.work(pausing)
@@ -191,8 +191,8 @@ class TestJoining:
         stage = Stage(database, monkeypatch, tmp_path, look_seconds=3600.0)
         add_sweep()
         asked = []
-        ask = queue.next_sweep
-        monkeypatch.setattr(queue, "next_sweep", lambda *of: asked.append(of) or ask(*of))
+        ask = turns.next_sweep
+        monkeypatch.setattr(turns, "next_sweep", lambda *of: asked.append(of) or ask(*of))
         (trainer,) = stage.work(after(50, finishing, room=8))
         assert (trainer.packs, len(asked)) == ([[1]], 2)  # before the pack, and after it
 
@@ -260,14 +260,14 @@ class TestEnds:
         monkeypatch.setattr(slot, "CANCEL_SECONDS", 0.1)
         stage = Stage(database, monkeypatch, tmp_path, grace_seconds=1.0)
         sweep = add_sweep()
-        wishes = {"cancel": queue.cancel_sweep, "pause": partial(queue.pause_sweep, halt=True)}
+        wishes = {"cancel": steering.cancel_sweep, "pause": partial(steering.pause_sweep, halt=True)}
         began = list[float]()
 
         def deaf(puppet: Puppet) -> list[wire.Message]:
             if puppet.looks == 1:
                 with database.writing() as session:
                     assert wishes[move](session, sweep)
-                    stage.holdings.tell(queue.renew(session, "w1", stage.holdings.attempts(), 60.0))
+                    stage.holdings.tell(leases.renew(session, "w1", stage.holdings.attempts(), 60.0))
                 began.append(time.monotonic())
             time.sleep(0.01)  # as a supervisor listens
             return []
@@ -348,8 +348,8 @@ class TestEnds:
     ) -> None:
         sweep = add_sweep(cells=4)
         stage.sizes.note((sweep, 0), 4)
-        finish, batches = queue.finish, []
-        monkeypatch.setattr(queue, "finish", lambda *of: batches.append(len(of[1])) or finish(*of))
+        finish, batches = ending.finish, []
+        monkeypatch.setattr(ending, "finish", lambda *of: batches.append(len(of[1])) or finish(*of))
         stage.work(finishing)
         assert batches == [4]
 
@@ -358,14 +358,14 @@ class TestEnds:
     ) -> None:
         sweep = add_sweep(cells=5, retries=0)
         stage.sizes.note((sweep, 0), 5)
-        finish = queue.finish
+        finish = ending.finish
 
         def picky(session: Any, ended: Any) -> set[int]:
             if any(claim.job == 3 for claim, _ in ended):
                 raise DatabaseError("no threes")
             return finish(session, ended)
 
-        monkeypatch.setattr(queue, "finish", picky)
+        monkeypatch.setattr(ending, "finish", picky)
         stage.work(finishing)
         states = {job: row(job)["state"] for job in range(1, 6)}
         assert states == dict.fromkeys((1, 2, 4, 5), JobState.SUCCEEDED) | {3: JobState.FAILED}
@@ -377,7 +377,7 @@ class TestEnds:
     ) -> None:  # fmt: skip
         sweep = add_sweep(cells=2)
         stage.sizes.note((sweep, 0), 2)
-        finish, away = queue.finish, [DatabaseAway("away")] * 3
+        finish, away = ending.finish, [DatabaseAway("away")] * 3
 
         def coming_back(session: Any, ended: Any) -> set[int]:
             if away:
@@ -387,7 +387,7 @@ class TestEnds:
         def script(puppet: Puppet) -> list[wire.Message]:
             return [result(1)] if puppet.looks == 1 else [] if away else [result(2)] if 2 in puppet.has else []
 
-        monkeypatch.setattr(queue, "finish", coming_back)
+        monkeypatch.setattr(ending, "finish", coming_back)
         (trainer,) = stage.work(script)
         assert trainer.looks > 3
         assert [row(job)["state"] for job in (1, 2)] == [JobState.SUCCEEDED] * 2
@@ -526,8 +526,8 @@ class TestReports:
     ) -> None:  # fmt: skip
         sweep = add_sweep(cells=3)
         stage.sizes.note((sweep, 0), 3)
-        record, batches = queue.record_epochs, []
-        monkeypatch.setattr(queue, "record_epochs", lambda *of: batches.append(len(of[1])) or record(*of))
+        record, batches = leases.record_epochs, []
+        monkeypatch.setattr(leases, "record_epochs", lambda *of: batches.append(len(of[1])) or record(*of))
         seen: list[Any] = []
 
         def script(puppet: Puppet) -> list[wire.Message]:
@@ -576,14 +576,14 @@ class TestReports:
     ) -> None:
         add_sweep()
         monkeypatch.setattr(pace, "SHARE", 20)
-        record, taken = queue.record_epochs, []
+        record, taken = leases.record_epochs, []
 
         def slow(session: Any, reports: Any) -> set[int]:
             taken.append(time.monotonic())
             time.sleep(0.01)
             return record(session, reports)
 
-        monkeypatch.setattr(queue, "record_epochs", slow)
+        monkeypatch.setattr(leases, "record_epochs", slow)
 
         def script(puppet: Puppet) -> list[wire.Message]:
             time.sleep(0.001)  # an epoch
@@ -602,7 +602,7 @@ class TestReports:
             if puppet.looks == 1:
                 give_to_another_worker(database, job=1)
                 with database.writing() as session:
-                    stage.holdings.tell(queue.renew(session, "w1", stage.holdings.attempts(), 20.0))
+                    stage.holdings.tell(leases.renew(session, "w1", stage.holdings.attempts(), 20.0))
                 return [puppet.epochs()]
             if 1 in puppet.told:
                 return [Stopped(job=1, answer=puppet.told[1], epoch=2), result(2)]
@@ -619,5 +619,5 @@ class TestReports:
 def give_to_another_worker(database: Database, job: int) -> None:
     take_back(database, job)
     with database.writing() as session:
-        (claim,) = queue.claim(session, "cpu", "w2", 20.0)
+        (claim,) = claiming.claim(session, "cpu", "w2", 20.0)
     assert (claim.job, claim.attempt) == (job, 2)

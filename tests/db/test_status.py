@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from db import queue, status, submission, workers
+from db import claiming, ending, status, submission, upkeep, workers
 from db.clock import now
 from db.models import Worker
 from db.session import Database
@@ -27,17 +27,17 @@ def add_sweep(session: Session, jobs: int) -> int:
 
 def succeed(session: Session, claim: Claim, score: float) -> None:
     facts = {"metrics": {}, "best_epoch": 1, "epochs": 5, "seconds": 1.0, "history": History.of([])}
-    assert queue.finish(session, [(claim, TrainResult(job=claim.job, score=score, **facts))])
+    assert ending.finish(session, [(claim, TrainResult(job=claim.job, score=score, **facts))])
 
 
 def test_a_status_counts_every_state_and_knows_the_best_job(database: Database) -> None:
     with database.writing() as session:
         sweep = add_sweep(session, 5)
-        first, second, third, _ = queue.claim(session, "cpu", "w", 20, limit=4)
+        first, second, third, _ = claiming.claim(session, "cpu", "w", 20, limit=4)
         succeed(session, first, 0.8)
         succeed(session, second, 0.9)
         failure = Failure(job=third.job, reason=FailureReason.DIVERGED, error="val_loss was nan")
-        queue.let_go(session, [(third, failure)])
+        ending.let_go(session, [(third, failure)])
     with database.reading() as session:
         found = status.sweep_status(session, sweep)
         failed = status.failed_jobs(session, sweep)
@@ -54,9 +54,9 @@ def test_a_status_counts_every_state_and_knows_the_best_job(database: Database) 
 def test_a_sweep_is_finished_when_every_job_is_final(database: Database) -> None:
     with database.writing() as session:
         sweep = add_sweep(session, 2)
-        for claim in queue.claim(session, "cpu", "w", 20, limit=2):
+        for claim in claiming.claim(session, "cpu", "w", 20, limit=2):
             succeed(session, claim, 0.5)
-        queue.close_finished(session)
+        upkeep.close_finished(session)
     with database.reading() as session:
         found = status.sweep_status(session, sweep)
     assert found.finished

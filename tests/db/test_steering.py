@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from db import queue, status
+from db import claiming, ending, leases, status, steering, turns, upkeep
 from db.models import Job, Sweep
 from db.session import Database
 from jobs.errors import InputError, NotFound
@@ -25,13 +25,13 @@ def write(database: Database, action: Callable[..., Any], *args: Any, **options:
 
 
 def claim(database: Database, slot: int = 0, worker: str = "w", **options: Any) -> list[Claim]:
-    claims: list[Claim] = write(database, queue.claim, "cpu", worker, 60.0, slot=slot, **options)
+    claims: list[Claim] = write(database, claiming.claim, "cpu", worker, 60.0, slot=slot, **options)
     return claims
 
 
 def answers(database: Database, claims: list[Claim], worker: str = "w") -> set[Answer]:
     held = {(one.job, one.attempt) for one in claims}
-    return set(write(database, queue.renew, worker, held, 60.0).values())
+    return set(write(database, leases.renew, worker, held, 60.0).values())
 
 
 def failed(claim: Claim, reason: FailureReason = FailureReason.DIVERGED) -> Failure:
@@ -47,9 +47,9 @@ class TestPause:
     def test_running_jobs_go_on_unless_they_are_to_stop_at_once(self, database: Database, add_sweep: AddSweep) -> None:
         sweep = add_sweep(2)
         running = claim(database)
-        assert write(database, queue.pause_sweep, sweep)
+        assert write(database, steering.pause_sweep, sweep)
         assert answers(database, running) == {Answer.GO_ON}
-        assert write(database, queue.pause_sweep, sweep, halt=True)  # also when it is paused already
+        assert write(database, steering.pause_sweep, sweep, halt=True)  # also when it is paused already
         assert answers(database, running) == {Answer.GIVE_BACK}
         assert stand(database, sweep).halting
 
@@ -58,27 +58,27 @@ class TestPause:
     ) -> None:
         sweep = add_sweep()
         (running,) = claim(database)
-        write(database, queue.pause_sweep, sweep, halt=True)
-        assert write(database, queue.let_go, [(running, None)]) == {running.job: JobState.READY}
+        write(database, steering.pause_sweep, sweep, halt=True)
+        assert write(database, ending.let_go, [(running, None)]) == {running.job: JobState.READY}
         assert (row(running.job)["failures"], row(running.job)["slot"]) == (0, None)
         assert claim(database) == []
 
-    @pytest.mark.parametrize("move", [queue.resume_sweep, queue.cancel_sweep])
+    @pytest.mark.parametrize("move", [steering.resume_sweep, steering.cancel_sweep])
     def test_resume_and_cancel_take_the_wish_back(
         self, database: Database, add_sweep: AddSweep, move: Callable[..., int]
     ) -> None:
         sweep = add_sweep(2)
         running = claim(database)
-        write(database, queue.pause_sweep, sweep, halt=True)
+        write(database, steering.pause_sweep, sweep, halt=True)
         write(database, move, sweep)
         assert not stand(database, sweep).halting
-        expected = Answer.GO_ON if move is queue.resume_sweep else Answer.CANCELLED
+        expected = Answer.GO_ON if move is steering.resume_sweep else Answer.CANCELLED
         assert answers(database, running) == {expected}
 
     def test_only_the_paused_sweeps_jobs_stop(self, database: Database, add_sweep: AddSweep) -> None:
         sweep, _ = add_sweep(), add_sweep()
         claims = claim(database) + claim(database)
-        write(database, queue.pause_sweep, sweep, halt=True)
+        write(database, steering.pause_sweep, sweep, halt=True)
         assert answers(database, claims[:1]) == {Answer.GIVE_BACK}
         assert answers(database, claims[1:]) == {Answer.GO_ON}
 
@@ -87,9 +87,9 @@ class TestPause:
     ) -> None:
         sweep = add_sweep()
         (running,) = claim(database)
-        write(database, queue.finish, [(running, result(running.job))])
-        write(database, queue.close_finished)
-        assert not write(database, queue.pause_sweep, sweep, halt=True)
+        write(database, ending.finish, [(running, result(running.job))])
+        write(database, upkeep.close_finished)
+        assert not write(database, steering.pause_sweep, sweep, halt=True)
 
 
 class TestRetry:
@@ -99,18 +99,18 @@ class TestRetry:
         claims = [claim(database)[0] for _ in range(3)]
         reasons = (FailureReason.DIVERGED, FailureReason.TIMEOUT, FailureReason.TIMEOUT)
         for one, reason in zip(claims, reasons, strict=True):
-            write(database, queue.let_go, [(one, failed(one, reason))])
+            write(database, ending.let_go, [(one, failed(one, reason))])
         return sweep, [one.job for one in claims]
 
     def test_only_those_of_a_reason(self, database: Database, add_sweep: AddSweep, row: Row) -> None:
         sweep, jobs = self.sweep(database, add_sweep)
-        assert write(database, queue.retry_sweep, sweep, reasons=[FailureReason.TIMEOUT]) == 2
+        assert write(database, steering.retry_sweep, sweep, reasons=[FailureReason.TIMEOUT]) == 2
         assert [row(job)["state"] for job in jobs] == [JobState.FAILED, JobState.READY, JobState.READY]
         assert row(jobs[1])["reason"] is None
 
     def test_only_those_named(self, database: Database, add_sweep: AddSweep, row: Row) -> None:
         sweep, jobs = self.sweep(database, add_sweep)
-        assert write(database, queue.retry_sweep, sweep, jobs=[jobs[2], jobs[2]]) == 1
+        assert write(database, steering.retry_sweep, sweep, jobs=[jobs[2], jobs[2]]) == 1
         assert [row(job)["state"] for job in jobs] == [JobState.FAILED, JobState.FAILED, JobState.READY]
 
     def test_a_job_that_cannot_be_tried_again_is_named_and_nothing_is_changed(
@@ -124,19 +124,19 @@ class TestRetry:
             (10**9, f"sweep {sweep} has no job 1000000000"),
         ):
             with pytest.raises(InputError, match=message):
-                write(database, queue.retry_sweep, sweep, jobs=[jobs[0], wrong])
+                write(database, steering.retry_sweep, sweep, jobs=[jobs[0], wrong])
         assert row(jobs[0])["state"] == JobState.FAILED
         assert stand(database, other).jobs["ready"] == 1
 
     def test_a_finished_sweep_is_open_again(self, database: Database, add_sweep: AddSweep, result: Result) -> None:
         sweep, jobs = self.sweep(database, add_sweep)
         (last,) = claim(database)
-        write(database, queue.finish, [(last, result(last.job))])
-        write(database, queue.close_finished)
+        write(database, ending.finish, [(last, result(last.job))])
+        write(database, upkeep.close_finished)
         assert stand(database, sweep).state == SweepState.FINISHED
-        assert write(database, queue.retry_sweep, sweep, reasons=[FailureReason.ERROR]) == 0
+        assert write(database, steering.retry_sweep, sweep, reasons=[FailureReason.ERROR]) == 0
         assert stand(database, sweep).state == SweepState.FINISHED
-        assert write(database, queue.retry_sweep, sweep, jobs=jobs) == 3
+        assert write(database, steering.retry_sweep, sweep, jobs=jobs) == 3
         assert stand(database, sweep).state == SweepState.OPEN
 
 
@@ -144,14 +144,14 @@ class TestPriority:
     def test_it_counts_from_the_next_claim_on(self, database: Database, add_sweep: AddSweep) -> None:
         first, second = add_sweep(3), add_sweep(3)
         assert claim(database)[0].spec.sweep == first
-        write(database, queue.prioritise_sweep, second, 1)
+        write(database, steering.prioritise_sweep, second, 1)
         assert [claim(database)[0].spec.sweep for _ in range(3)] == [second] * 3
         assert stand(database, second).priority == 1
 
     def test_of_a_sweep_that_is_not_there_it_cannot_be_set(self, database: Database, add_sweep: AddSweep) -> None:
         for sweep in (7, add_sweep(opened=False)):
             with pytest.raises(NotFound, match=f"there is no sweep {sweep}"):
-                write(database, queue.prioritise_sweep, sweep, 1)
+                write(database, steering.prioritise_sweep, sweep, 1)
 
 
 class TestLimit:
@@ -160,11 +160,11 @@ class TestLimit:
         claims = [claim(database, slot) for slot in range(3)]
         assert [len(one) for one in claims] == [1, 1, 0]
         with database.reading() as session:
-            assert not queue.has_ready(session, "cpu")  # a look finds nothing, a bell is not rung
-            assert queue.count_ready(session, "cpu", at_most=5) == 0
-            assert queue.next_sweep(session, "cpu") is None
+            assert not turns.has_ready(session, "cpu")  # a look finds nothing, a bell is not rung
+            assert turns.count_ready(session, "cpu", at_most=5) == 0
+            assert turns.next_sweep(session, "cpu") is None
         (done,) = claims[0]
-        write(database, queue.finish, [(done, result(done.job))])
+        write(database, ending.finish, [(done, result(done.job))])
         assert claim(database)[0].spec.sweep == sweep
         assert claim(database) == []
 
@@ -180,18 +180,18 @@ class TestLimit:
         taken = [claim(database, slot)[0].spec.sweep for slot in range(4)]
         assert taken == [limited, other, other, other]
         with database.reading() as session:  # which may fill their packs up
-            assert queue.next_sweep(session, "cpu", leaving=other) == other
+            assert turns.next_sweep(session, "cpu", leaving=other) == other
 
     def test_it_may_be_changed_while_the_sweep_runs(self, database: Database, add_sweep: AddSweep) -> None:
         sweep = add_sweep(10)
         running = [claim(database, slot) for slot in range(3)]
-        write(database, queue.limit_sweep, sweep, 2)
+        write(database, steering.limit_sweep, sweep, 2)
         assert claim(database) == []
         assert answers(database, [one for (one,) in running]) == {Answer.GO_ON}  # what runs beyond it finishes
-        write(database, queue.limit_sweep, sweep, 4)
+        write(database, steering.limit_sweep, sweep, 4)
         assert len(claim(database)) == 1
         assert claim(database) == []
-        write(database, queue.limit_sweep, sweep, None)
+        write(database, steering.limit_sweep, sweep, None)
         assert len(claim(database)) == 1
 
 
@@ -242,7 +242,7 @@ class TestFairShares:
     ) -> None:
         def may_fill_up(sweep: int) -> bool:
             with database.reading() as session:
-                return queue.next_sweep(session, "cpu", leaving=sweep) == sweep
+                return turns.next_sweep(session, "cpu", leaving=sweep) == sweep
 
         first = add_sweep(20)
         for slot in range(2):
@@ -257,8 +257,8 @@ class TestFairShares:
     def test_it_is_told_which_sweep_a_slot_would_get(self, database: Database, add_sweep: AddSweep) -> None:
         first, second = add_sweep(3), add_sweep(3)
         with database.reading() as session:
-            assert queue.next_sweep(session, "cpu") == first
+            assert turns.next_sweep(session, "cpu") == first
         claim(database)
         with database.reading() as session:
-            assert queue.next_sweep(session, "cpu") == second
+            assert turns.next_sweep(session, "cpu") == second
             assert session.get_one(Sweep, second).max_running is None

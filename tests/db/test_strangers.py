@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from db import emptiness, leaderboard, queue, results, status
+from db import claiming, emptiness, ending, leaderboard, results, status
 from db.session import Database
 from jobs.errors import InputError, UnknownTask
 from jobs.spec import Objective, TrainResult
@@ -20,8 +20,8 @@ def ranked(database: Database, add_sweep: AddSweep, result: Callable[..., TrainR
     objective = Objective(metric="val_recall", mode="max")
     sweep = add_sweep(2, task="growers", fixed=FIXED, grid={"lr": [0.1, 1.1]}, objective=objective)
     with database.writing() as session:
-        (claim,) = queue.claim(session, "cpu", "worker", 60.0)
-        assert queue.finish(session, [(claim, result(claim.job, score=0.9))])
+        (claim,) = claiming.claim(session, "cpu", "worker", 60.0)
+        assert ending.finish(session, [(claim, result(claim.job, score=0.9))])
     return sweep
 
 

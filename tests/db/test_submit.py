@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from db import queue, removal
+from db import claiming, removal, steering, upkeep
 from db.models import Job, Sweep
 from db.session import Database
 from jobs.errors import DatabaseError
@@ -52,7 +52,7 @@ def test_jobs_are_claimed_pack_by_pack_in_the_order_of_the_grid_with_all_their_p
     spec = small(fixed={"optimizer": "sgd"})
     submit(database, spec)
     with database.writing() as session:
-        packs = [queue.claim(session, "cpu", "me", lease_seconds=60, limit=8) for _ in range(2)]
+        packs = [claiming.claim(session, "cpu", "me", lease_seconds=60, limit=8) for _ in range(2)]
     jobs = [(seed, spec.fixed | params) for _, seed, params in grid.jobs(spec)]
     for number, (claims, hidden) in enumerate(zip(packs, ([8], [4]), strict=True)):
         assert [(claim.spec.seed, claim.spec.params) for claim in claims] == [
@@ -141,7 +141,7 @@ def test_a_killed_submitter_leaves_nothing_to_claim_and_the_scheduler_removes_it
         submitter.wait()
     assert counts(database) == (1, CHUNK)
     with database.writing() as session:
-        assert queue.claim(session, "cpu", "me", lease_seconds=60) == []
+        assert claiming.claim(session, "cpu", "me", lease_seconds=60) == []
         assert removal.abandoned(session) == []  # it may live: it stored something a moment ago
         [sweep] = removal.abandoned(session, silent_seconds=-60)
     removal.remove(database, sweep)
@@ -161,7 +161,7 @@ def test_once_makes_a_new_sweep_when_nothing_equal_is_there_or_it_was_cancelled(
     other = submit(database, small(epochs=99), once=True)
     assert other.new
     with database.writing() as session:
-        queue.cancel_sweep(session, first.sweep)
+        steering.cancel_sweep(session, first.sweep)
     again = submit(database, small(), once=True)
     assert again.new
     assert len({first.sweep, other.sweep, again.sweep}) == 3
@@ -191,7 +191,7 @@ def test_others_claim_and_write_while_a_sweep_is_submitted(
 
     def claim(done: int, total: int) -> None:
         with other.writing() as session:  # from another connection, while the submission has begun and not ended
-            claimed.extend(claim.spec.sweep for claim in queue.claim(session, "cpu", "me", lease_seconds=60))
+            claimed.extend(claim.spec.sweep for claim in claiming.claim(session, "cpu", "me", lease_seconds=60))
 
     submit(database, parse(LARGE), progress=claim)
     other.close()
@@ -205,7 +205,7 @@ def test_a_writer_does_not_wait_for_the_end_of_a_submission(database: Database, 
     def write() -> None:
         while not ended.is_set():
             with other.writing() as session:
-                written.append(queue.make_due_ready(session))
+                written.append(upkeep.make_due_ready(session))
 
     writer = threading.Thread(target=write)
     spec = parse({"task": "iris", "grid": {"batch_size": list(range(1, 25 * CHUNK + 1))}})

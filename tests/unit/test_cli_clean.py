@@ -11,7 +11,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
 import gridyard
-from db import queue, workers
+from db import claiming, ending, workers
 from gridyard import cleaning, cli, usage
 from gridyard.client import Yard
 from jobs.errors import NotFound
@@ -45,14 +45,14 @@ def succeed(yard: Yard, store: Store) -> Succeed:
 
     def act(sweep: int, *scores: float) -> list[int]:
         with yard.database.writing() as session:
-            claims = queue.claim(session, "cpu", "w", 60.0, limit=len(scores), first=sweep)
+            claims = claiming.claim(session, "cpu", "w", 60.0, limit=len(scores), first=sweep)
             for claim, score in zip(claims, scores, strict=True):
                 path = best_path(claim.job, 1)
                 store.write(path, b"x" * 1_000)
                 facts: dict[str, Any] = {"metrics": {}, "best_epoch": 1, "epochs": 1, "seconds": 1.0}
                 best = BestModel(sha256="0", size=1_000, path=path)
                 result = TrainResult(job=claim.job, score=score, history=History.of([]), best=best, **facts)
-                assert queue.finish(session, [(claim, result)])
+                assert ending.finish(session, [(claim, result)])
         return [claim.job for claim in claims]
 
     return act
@@ -91,12 +91,12 @@ def test_nothing_is_freed_before_that_is_said(yard: Yard, store: Store, succeed:
 def test_files_of_jobs_that_may_go_on_are_never_touched(yard: Yard, store: Store, tmp_path: Path) -> None:
     yard.submit(task="iris", seeds=4)
     with yard.database.writing() as session:
-        running, ready, failed = queue.claim(session, "cpu", "w", 60.0, limit=3)
+        running, ready, failed = claiming.claim(session, "cpu", "w", 60.0, limit=3)
         for claim in (running, ready, failed):
             store.write(f"{claim.job}/1/last.safetensors", b"y")
         store.write(f"{failed.job}/2/last.safetensors", b"of an attempt that begins at this moment")
-        queue.let_go(session, [(ready, None)])
-        queue.let_go(session, [(failed, Failure(job=failed.job, reason=FailureReason.DIVERGED, error="nan"))])
+        ending.let_go(session, [(ready, None)])
+        ending.let_go(session, [(failed, Failure(job=failed.job, reason=FailureReason.DIVERGED, error="nan"))])
     assert cleaned("--yes") == {"checkpoints": (1, 1)}
     assert paths(tmp_path / "store") == {
         *(f"{job}/1/last.safetensors" for job in (running.job, ready.job)),
@@ -196,8 +196,8 @@ def test_the_cache_goes_but_what_others_put_there_and_never_while_a_worker_runs(
 def test_ends_that_wait_in_the_spool_go_only_when_they_count_no_more(yard: Yard, tmp_path: Path) -> None:
     yard.submit(task="iris", seeds=2)
     with yard.database.writing() as session:
-        running, over = queue.claim(session, "cpu", "w", 60.0, limit=2)
-        queue.let_go(session, [(over, None)])
+        running, over = claiming.claim(session, "cpu", "w", 60.0, limit=2)
+        ending.let_go(session, [(over, None)])
     uid = running.spec.sweep_uid
     folder = tmp_path / "home" / "spool"
     folder.mkdir()

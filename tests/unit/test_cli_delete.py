@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import gridyard
-from db import archive, queue
+from db import archive, claiming, ending
 from gridyard import cli
 from gridyard.cli.common import plain
 from gridyard.client import Yard
@@ -32,12 +32,12 @@ def finished(yard: Yard) -> Sweep:
     """A sweep of which one job has succeeded and one has diverged before it was cancelled."""
     sweep = yard.submit(task="iris", grid={"lr": [0.1, 0.2]}, epochs=2)
     with yard.database.writing() as session:
-        (claim,) = queue.claim(session, "cpu", "w", 60.0)
+        (claim,) = claiming.claim(session, "cpu", "w", 60.0)
         epochs = [EpochReport(job=claim.job, epoch=n, metrics={"val_loss": 1 / n}, seconds=0.5) for n in (1, 2)]
         ended: dict[str, Any] = {"score": 0.9, "metrics": {"val_accuracy": 0.9}, "best_epoch": 2, "epochs": 2}
         ended |= {"seconds": 1.0, "history": History.of(epochs), "environment": {"device": "cpu"}}
         result = TrainResult(job=claim.job, best=BestModel(sha256="0", size=1, content=b"1"), **ended)
-        assert queue.finish(session, [(claim, result)])
+        assert ending.finish(session, [(claim, result)])
     sweep.cancel()
     return sweep
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from db import migrate, queue
+from db import claiming, ending, migrate
 from db.session import Database
 from gridyard import cli, connect
 from gridyard.cli import common, here
@@ -218,9 +218,9 @@ def test_a_retry_of_a_sweep_that_takes_none_says_why(
 ) -> None:
     gridyard(["submit", "grid.yaml"], monkeypatch)
     with closing(Database("sqlite:///.gridyard/gridyard.db")) as database, database.writing() as session:
-        (claim,) = queue.claim(session, "cpu", "worker", 20)
+        (claim,) = claiming.claim(session, "cpu", "worker", 20)
         failure = Failure(job=claim.job, reason=FailureReason.DIVERGED, error="val_loss was nan")
-        assert queue.let_go(session, [(claim, failure)])
+        assert ending.let_go(session, [(claim, failure)])
     gridyard(["pause", "1"], monkeypatch)
     capfd.readouterr()
     assert gridyard(["retry", "1"], monkeypatch) == 2
@@ -246,10 +246,10 @@ def test_a_table_ends_after_ten_rows_and_what_programs_read_does_not(
 ) -> None:
     gridyard(["submit", "grid.yaml"], monkeypatch)
     with closing(Database("sqlite:///.gridyard/gridyard.db")) as database, database.writing() as session:
-        for claim in queue.claim(session, "cpu", "worker", 20, limit=12):
+        for claim in claiming.claim(session, "cpu", "worker", 20, limit=12):
             facts = {"score": 0.9, "metrics": {}, "best_epoch": 1, "epochs": 1, "seconds": 1.0}
             result = TrainResult(job=claim.job, history=History.of([]), **facts)
-            assert queue.finish(session, [(claim, result)])
+            assert ending.finish(session, [(claim, result)])
     capfd.readouterr()
 
     def lines(*words: str) -> int:
@@ -282,9 +282,9 @@ def test_the_end_of_a_run_counts_the_failed_jobs_and_hints_at_the_first(
     gridyard(["submit", "grid.yaml"], monkeypatch)
     yard = connect()
     with yard.database.writing() as session:
-        for claim in queue.claim(session, "cpu", "worker", 20, limit=8)[1:]:
+        for claim in claiming.claim(session, "cpu", "worker", 20, limit=8)[1:]:
             failure = Failure(job=claim.job, reason=FailureReason.DIVERGED, error="val_loss was nan")
-            assert queue.let_go(session, [(claim, failure)])
+            assert ending.let_go(session, [(claim, failure)])
     capfd.readouterr()
     here.print_end(yard.sweep(1))
     yard.database.close()

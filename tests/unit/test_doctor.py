@@ -15,7 +15,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 import gridyard
-from db import queue, schedulers, workers
+from db import claiming, schedulers, workers
 from gridyard import cli, doctor
 from gridyard.checks import database, machine, people
 from gridyard.checks.finding import OK, WARNING, WRONG, Finding, ok
@@ -212,7 +212,7 @@ def test_without_a_scheduler_jobs_that_need_one_are_told(yard: Yard, make: Make)
     assert "Nothing is tried again" in only(people.scheduler(make()), WARNING).found
     yard.submit(task="iris")
     with yard.database.writing() as session:
-        queue.claim(session, "cpu", "w", 60.0)
+        claiming.claim(session, "cpu", "w", 60.0)
     execute(yard, "UPDATE jobs SET lease_expires_at = '2026-01-01 00:00:00.000'")
     assert "1 jobs wait for a retry or a rescue, and no scheduler" in only(people.scheduler(make()), WRONG).found
     with yard.database.writing() as session:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, update
 
-from db import queue
+from db import upkeep
 from db.models import Attempt, History, Job, Model, Sweep, Worker
 from gridyard import cli
 from gridyard.client import Yard
@@ -192,7 +192,7 @@ def test_an_archive_of_hostile_rows_is_whole(
     (tmp_path / "store" / "1" / "link").symlink_to(tmp_path / "precious")
     change(yard, update(Model).values(content=None, path="../precious", samples=SCRIPT), delete(History))
     with yard.database.writing() as session:
-        queue.close_finished(session)
+        upkeep.close_finished(session)
     code, printed = gridyard(["delete", "1", "--yes", "--archive", "kept.jsonl.gz"], monkeypatch, capsys)
     assert code == 0, printed
     lines = gzip.decompress((tmp_path / "kept.jsonl.gz").read_bytes()).splitlines()

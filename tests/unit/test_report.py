@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from db import queue, submission
+from db import claiming, ending, leases, steering, submission
 from gridyard import cli
 from gridyard.client import Job, Yard
 from gridyard.report import compare, drawing, facts, look, page, write
@@ -39,13 +39,13 @@ def add(yard: Yard, task: str, cells: list[dict[str, Any]], objective: Objective
 
 def claimed(yard: Yard) -> Claim:
     with yard.database.writing() as session:
-        (claim,) = queue.claim(session, queue="cpu", worker="w", lease_seconds=600, limit=1)
+        (claim,) = claiming.claim(session, queue="cpu", worker="w", lease_seconds=600, limit=1)
     return claim
 
 
 def finish(yard: Yard, claim: Claim, result: TrainResult) -> None:
     with yard.database.writing() as session:
-        assert queue.finish(session, [(claim, result)])
+        assert ending.finish(session, [(claim, result)])
 
 
 def trained(yard: Yard, store: Store) -> None:
@@ -97,12 +97,12 @@ def yard(home: Path) -> Iterator[Yard]:
     add(yard, "iris", [{}, {}, {}], accuracy, epochs=9)
     running, failed = claimed(yard), claimed(yard)
     with yard.database.writing() as session:
-        queue.record_epochs(session, [(running, epochs(running.job, 4))])
-        queue.record_epochs(session, [(failed, epochs(failed.job, 2))])
+        leases.record_epochs(session, [(running, epochs(running.job, 4))])
+        leases.record_epochs(session, [(failed, epochs(failed.job, 2))])
         failure = Failure(job=failed.job, reason=FailureReason.DIVERGED, error=f"nan {HOSTILE}", again=False, epoch=2)
-        queue.let_go(session, [(failed, failure)])
+        ending.let_go(session, [(failed, failure)])
     with yard.database.writing() as session:
-        queue.pause_sweep(session, 3)
+        steering.pause_sweep(session, 3)
     distinct = Objective(metric="val_distinct_2", mode="max")
     add(yard, "kogpt2", [{"temperature": 0.5}, {"temperature": 1.5}], distinct, epochs=1)
     for text in ("옛날 옛적에\n  산에", HOSTILE):

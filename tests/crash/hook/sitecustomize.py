@@ -93,8 +93,8 @@ PLACES: dict[Point, tuple[str, str, Wrap]] = {
     Point.BATCH: ("jobs.group", "Group._learn", before(later)),
     Point.CHECKPOINT: ("jobs.store", "os.fsync", before(is_of_a_checkpoint)),
     Point.REPORT: ("jobs.checkpoint", "Writer._write", after),
-    Point.BEFORE_FINISH: ("db.queue", "finish", before()),
-    Point.BEFORE_COMMIT: ("db.queue", "finish", after),
+    Point.BEFORE_FINISH: ("db.ending", "finish", before()),
+    Point.BEFORE_COMMIT: ("db.ending", "finish", after),
     Point.AFTER_FINISH: ("workers.pack", "Pack.let_go", before(lambda pack, watches: bool(watches))),
     Point.BEFORE_BELL: ("workers.bell", "ring", before()),
 }

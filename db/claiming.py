@@ -1,16 +1,10 @@
 """The claim: how a worker takes the best ready job, and jobs that may train with it.
 
-A ready job is claimable while its sweep is open and has room below its limit: the claim looks for such sweeps first,
-then takes the first ready jobs of the best one: of the highest priority; of equal ones, that which holds the fewest
-slots; then the oldest. All statements are made once, so that each is compiled once.
-
-Most claims count nothing: one sweep is the best, without a limit. Where something must be counted, the running jobs of
-a sweep with a limit or the slots of equal sweeps, PostgreSQL's claimers of a queue take turns: two who count at once
-would both find room for one.
+A ready job is claimable while its sweep has a turn: the claim looks for such sweeps first (`db.turns`), then takes the
+first ready jobs of the best one. All statements are made once, so that each is compiled once.
 """
 
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -19,7 +13,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Executable,
-    FromClause,
     Integer,
     Row,
     ScalarSelect,
@@ -30,7 +23,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal_column,
     or_,
     select,
     union_all,
@@ -40,61 +32,27 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import FunctionElement
 
-from db import damaged, workers
+from db import damaged, turns, workers
 from db.clock import now
-from db.models import Attempt, Count, Job, Sweep, literal
+from db.models import Attempt, Job, Sweep
 from db.rows import job_spec, sweep_spec, table
+from db.turns import IS_READY, IS_RUNNING, ONE, THIS_SWEEP
 from jobs.errors import RowDamaged
 from jobs.retry import SUSPECT
 from jobs.spec import Claim, SweepSpec
-from jobs.states import JobState, SweepState
+from jobs.states import JobState
 
 # Ready jobs of a pack are counted no further: no pack grows larger. Who takes jobs one by one gets a shorter count:
 # on PostgreSQL 4,096 cost as much as all the rest of such a claim.
 MORE, MORE_OF_ONE = 4_096, 256
 
-TURNS = 5  # names, with the queue, the lock of who must count before a claim; any number that nobody else uses
+JOBS, SWEEPS, ATTEMPTS = table(Job), table(Sweep), table(Attempt)
 
-JOBS, SWEEPS, ATTEMPTS, COUNTS = table(Job), table(Sweep), table(Attempt), table(Count)
-ONE = literal_column("1", Integer)  # planners know nothing of a bound LIMIT, and fear much of it
-
-_sweep, _pack, _first = (bindparam(name, type_=Integer) for name in ("sweep", "of_pack", "first"))
-_limit, _slots, _most_more = (bindparam(name, type_=Integer) for name in ("limit", "slots", "most_more"))
+_pack, _limit, _slots, _most_more = (
+    bindparam(name, type_=Integer) for name in ("of_pack", "limit", "slots", "most_more")
+)
 
 _MAY_BE_CLAIMED = or_(JOBS.c.lost < SUSPECT, bindparam("alone", type_=Boolean))
-_IS_READY, _IS_RUNNING = (JOBS.c.state == literal(state) for state in (JobState.READY, JobState.RUNNING))
-
-
-def _is_open(sweeps: FromClause) -> tuple[ColumnElement[bool], ...]:
-    """Sweeps of a queue that are open, and whose limit of running jobs is not reached."""
-    running = select(func.sum(COUNTS.c.number)).where(
-        COUNTS.c.sweep_id == sweeps.c.id, COUNTS.c.state == literal(JobState.RUNNING)
-    )
-    has_room = func.coalesce(running.scalar_subquery(), 0) < sweeps.c.max_running
-    is_open = sweeps.c.state == literal(SweepState.OPEN)
-    return sweeps.c.queue == bindparam("queue"), is_open, or_(sweeps.c.max_running.is_(None), has_room)
-
-
-def _has_ready_job(sweeps: FromClause) -> ColumnElement[bool]:
-    return exists().where(JOBS.c.sweep_id == sweeps.c.id, _IS_READY)
-
-
-def _open_sweeps() -> Select[Any]:
-    """Those of a queue that have ready jobs, best first, but for the slots that equal ones hold."""
-    return (
-        select(SWEEPS.c.id, SWEEPS.c.uid, SWEEPS.c.priority, SWEEPS.c.max_running)
-        .where(*_is_open(SWEEPS), _has_ready_job(SWEEPS))
-        .order_by((SWEEPS.c.id == func.coalesce(_first, 0)).desc(), SWEEPS.c.priority.desc(), SWEEPS.c.id)
-    )
-
-
-def _undisputed() -> ScalarSelect[int]:
-    """The best sweep, if nothing need be counted for a claim: it has no limit, and none is equal to it."""
-    best, others = _open_sweeps().limit(ONE).subquery("best"), SWEEPS.alias("others")
-    equal = (others.c.priority == best.c.priority, others.c.id != best.c.id)
-    disputed = exists().where(*equal, *_is_open(others), _has_ready_job(others))
-    is_first = best.c.id == func.coalesce(_first, 0)
-    return select(best.c.id).where(best.c.max_running.is_(None), or_(is_first, ~disputed)).scalar_subquery()
 
 
 class among(FunctionElement[bool]):
@@ -128,7 +86,7 @@ def _taking(chosen: CTE) -> Update:
     given = (JOBS.c[name] for name in ("id", "sweep_id", "attempt", "params", "seed", "pack", "failures", "lost"))
     return (
         update(JOBS)
-        .where(among(JOBS.c.id, select(chosen.c.id).scalar_subquery()), _IS_READY)
+        .where(among(JOBS.c.id, select(chosen.c.id).scalar_subquery()), IS_READY)
         .values(
             state=JobState.RUNNING,
             worker=bindparam("by"),
@@ -147,7 +105,7 @@ def _claiming(chosen: CTE) -> dict[str, Executable]:
     begun = insert(ATTEMPTS).from_select(["job_id", "attempt", "worker", "started_at"], attempt).cte("begun")
     sweep, pack = (select(func.min(taken.c[name])).scalar_subquery() for name in ("sweep_id", "pack"))
     # The statement does not see its own changes: what it takes is among the ready ones.
-    more = _count(_most_more, (*_in(_IS_READY, pack, sweep), JOBS.c.id.not_in(select(taken.c.id))))
+    more = _count(_most_more, (*_in(IS_READY, pack, sweep), JOBS.c.id.not_in(select(taken.c.id))))
     return {"sqlite": _taking(chosen), "postgresql": select(taken, more.label("more")).add_cte(begun)}
 
 
@@ -157,19 +115,19 @@ def _locked(chosen: Select[Any], name: str) -> CTE:
     return chosen.with_for_update(skip_locked=True, of=JOBS).cte(name)
 
 
-def _best(*columns: ColumnElement[Any], sweep: ColumnElement[int] = _sweep) -> CTE:
-    ready = select(*columns).where(JOBS.c.sweep_id == sweep, _IS_READY, _MAY_BE_CLAIMED)
+def _best(*columns: ColumnElement[Any], sweep: ColumnElement[int] = THIS_SWEEP) -> CTE:
+    ready = select(*columns).where(JOBS.c.sweep_id == sweep, IS_READY, _MAY_BE_CLAIMED)
     return _locked(ready.order_by(JOBS.c.pack, JOBS.c.id).limit(ONE), "best")
 
 
 def _best_of_all() -> CTE:
     """The first ready job of an undisputed sweep: none, if others are just about to take all that this sweep has."""
-    return _best(JOBS.c.id, sweep=_undisputed())
+    return _best(JOBS.c.id, sweep=turns.undisputed())
 
 
 def _mates(pack: ColumnElement[int], limit: ColumnElement[int], *where: ColumnElement[bool]) -> CTE:
     """Ready jobs of a pack. One that has failed may be what killed its trainer: it is for a claim of its own."""
-    mates = select(JOBS.c.id).where(*_in(_IS_READY, pack), JOBS.c.failures == 0, *where)
+    mates = select(JOBS.c.id).where(*_in(IS_READY, pack), JOBS.c.failures == 0, *where)
     return _locked(mates.order_by(JOBS.c.pack, JOBS.c.id).limit(limit), "mates")
 
 
@@ -184,7 +142,7 @@ def _count(at_most: ColumnElement[int], *parts: Sequence[ColumnElement[bool]]) -
 
 
 def _in(
-    state: ColumnElement[bool], pack: ColumnElement[int], sweep: ColumnElement[int] = _sweep
+    state: ColumnElement[bool], pack: ColumnElement[int], sweep: ColumnElement[int] = THIS_SWEEP
 ) -> tuple[ColumnElement[bool], ...]:
     """Jobs of a pack in a state."""
     # A range of one number, in the order (pack, id): only the index of the claim serves that. With an equality planners
@@ -197,7 +155,7 @@ def _best_with_mates() -> CTE:
     best = _best(JOBS.c.id, JOBS.c.pack, JOBS.c.failures)
     first, pack, failures = (select(best.c[name]).scalar_subquery() for name in ("id", "pack", "failures"))
     later = JOBS.c.id > first
-    others = (*_in(_IS_READY, pack), later), _in(_IS_RUNNING, pack)
+    others = (*_in(IS_READY, pack), later), _in(IS_RUNNING, pack)
     share = _count((_limit - 1) * _slots, *others) // _slots  # without itself rounded down: with it, rounded up
     mates = _mates(pack, share, later, failures == 0)
     return union_all(select(best.c.id), select(mates.c.id)).cte("chosen")
@@ -205,75 +163,23 @@ def _best_with_mates() -> CTE:
 
 def _rest() -> CTE:
     """What a slot that has just claimed one job of a pack may have besides: as `_best_with_mates`, without the best."""
-    others = _in(_IS_READY, _pack), _in(_IS_RUNNING, _pack)
+    others = _in(IS_READY, _pack), _in(IS_RUNNING, _pack)
     return _mates(_pack, (_count(_limit * _slots + 1, *others) - 1) // _slots)
 
 
 def _like() -> CTE:
     """A slot's part of a pack's ready jobs, rounded up."""
-    return _mates(_pack, (_count(_limit * _slots, _in(_IS_READY, _pack)) + _slots - 1) // _slots)
+    return _mates(_pack, (_count(_limit * _slots, _in(IS_READY, _pack)) + _slots - 1) // _slots)
 
 
-OPEN_SWEEPS = _open_sweeps()
-OPEN_SWEEP = select(SWEEPS.c.id, SWEEPS.c.uid, SWEEPS.c.priority, SWEEPS.c.max_running).where(
-    SWEEPS.c.id == _sweep, *_is_open(SWEEPS)
-)
-TAKE_TURNS = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("queue", type_=Text), TURNS)))
-RUNNING = select(COUNTS.c.sweep_id, func.sum(COUNTS.c.number).label("number")).where(
-    COUNTS.c.sweep_id.in_(bindparam("sweeps", expanding=True)), COUNTS.c.state == literal(JobState.RUNNING)
-)
-RUNNING = RUNNING.group_by(COUNTS.c.sweep_id)
-_held = select(JOBS.c.sweep_id, JOBS.c.worker, JOBS.c.slot).where(
-    JOBS.c.sweep_id.in_(bindparam("sweeps", expanding=True)), _IS_RUNNING
-)
-_held_slots = _held.distinct().subquery("held")
-HELD_SLOTS = select(_held_slots.c.sweep_id, func.count().label("slots")).group_by(_held_slots.c.sweep_id)
 TAKE_BEST = _claiming(_best_of_all())
 TAKE_ONE = _claiming(_best(JOBS.c.id))
 TAKE_SOME = _claiming(_best_with_mates())
 TAKE_REST = _claiming(_rest())
 TAKE_LIKE = _claiming(_like())
-HAS_SUSPECT = select(exists().where(JOBS.c.sweep_id == _sweep, _IS_READY, JOBS.c.lost >= SUSPECT))
-COUNT_MORE = select(_count(_most_more, _in(_IS_READY, _pack)))  # SQLite
+HAS_SUSPECT = select(exists().where(JOBS.c.sweep_id == THIS_SWEEP, IS_READY, JOBS.c.lost >= SUSPECT))
+COUNT_MORE = select(_count(_most_more, _in(IS_READY, _pack)))  # SQLite
 BEGIN_ATTEMPTS = insert(ATTEMPTS).values(started_at=now())  # SQLite
-
-
-def has_ready(session: Session, queue: str) -> bool:
-    """Whether a worker of this queue would find a job. Reads only: a look takes no write lock."""
-    return session.connection().execute(OPEN_SWEEPS, {"queue": queue, "first": None}).first() is not None
-
-
-def next_sweep(session: Session, queue: str, first: int | None = None, leaving: int | None = None) -> int | None:
-    """The sweep whose job would be claimed now. Reads only: a look takes no write lock.
-
-    Args:
-        leaving: as if one slot more were idle, of those that this sweep holds.
-    """
-    connection = session.connection()
-    found = connection.execute(OPEN_SWEEPS, {"queue": queue, "first": first}).all()
-    best = [row for row in found if _rank(row, first) == _rank(found[0], first)]
-    if len(best) < 2:
-        return best[0].id if best else None
-    held = _slots_held(connection, [row.id for row in best])
-    held[leaving or 0] -= 1
-    return min(best, key=lambda row: (held[row.id], row.id)).id  # type: ignore[no-any-return]
-
-
-def _rank(sweep: Row[Any], first: int | None) -> tuple[bool, int]:
-    """Lower is better; equal sweeps share the slots."""
-    return sweep.id != first, -sweep.priority
-
-
-def _slots_held(connection: Connection, sweeps: Collection[int]) -> Counter[int]:
-    """sweep -> slots whose trainers train its jobs, however many each."""
-    return Counter({row.sweep_id: row.slots for row in connection.execute(HELD_SLOTS, {"sweeps": list(sweeps)})})
-
-
-def count_ready(session: Session, queue: str, at_most: int) -> int:
-    """How many jobs of open sweeps are ready, counted no further than `at_most`."""
-    ready = select(JOBS.c.id).join(SWEEPS, JOBS.c.sweep_id == SWEEPS.c.id).where(*_is_open(SWEEPS), _IS_READY)
-    counted = select(func.count()).select_from(ready.limit(at_most).subquery())
-    return session.connection().execute(counted, {"queue": queue}).scalar_one()
 
 
 def claim(
@@ -313,8 +219,8 @@ def claim(
     if limit == 1 and not like and (claims := _claim(session, TAKE_BEST, values)):
         return claims
     if like:
-        values |= {"sweep": like[0], "of_pack": like[1]}
-    for sweep, room in _in_turn(session.connection(), OPEN_SWEEP if like else OPEN_SWEEPS, values):
+        values["of_pack"] = like[1]
+    for sweep, room in turns.in_turn(session.connection(), queue, first, only=like[0] if like else None):
         most = min(limit, _most_together(session, sweep.id, sweep.uid) or limit, room or limit)
         statement = TAKE_ONE if most == 1 else TAKE_SOME
         if like:
@@ -326,31 +232,6 @@ def claim(
         if not alone and session.connection().execute(HAS_SUSPECT, {"sweep": sweep.id}).scalar():
             return []  # what comes after it would keep the worker busy for ever
     return []
-
-
-def _in_turn(connection: Connection, sweeps: Select[Any], values: dict[str, Any]) -> list[tuple[Row[Any], int | None]]:
-    """The sweeps that a claim may take jobs of, best first, each with the most jobs; None: no limit."""
-    found, first = connection.execute(sweeps, values).all(), values["first"]
-    if _is_counting(found, first) and connection.dialect.name == "postgresql":
-        connection.execute(TAKE_TURNS, {"queue": values["queue"]})
-        found = connection.execute(sweeps, values).all()
-    if not _is_counting(found, first):
-        return [(row, None) for row in found]
-    ids = [row.id for row in found]
-    held = _slots_held(connection, ids) if len(ids) > 1 else Counter()
-    running = {row.sweep_id: row.number for row in connection.execute(RUNNING, {"sweeps": ids})}
-    turns = []
-    for row in sorted(found, key=lambda row: (*_rank(row, first), held[row.id], row.id)):
-        room = None if row.max_running is None else row.max_running - int(running.get(row.id, 0))
-        if room is None or room > 0:
-            turns.append((row, room))
-    return turns
-
-
-def _is_counting(sweeps: Sequence[Row[Any]], first: int | None) -> bool:
-    """Whether it takes a count to say which of these a claim may take jobs of, and how many."""
-    ranks = {_rank(row, first) for row in sweeps}
-    return len(ranks) < len(sweeps) or any(row.max_running for row in sweeps)
 
 
 def _claim(session: Session, statement: dict[str, Executable], values: dict[str, Any]) -> list[Claim]:
