@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional
 
-from jobs.catalogue import find
+from jobs.catalogue.tables import IrisParams
 from jobs.layers import Dropout
 from jobs.losses import Loss
 from jobs.splits import split
@@ -58,7 +58,7 @@ def parts(seed: int) -> tuple[Part, Part, Part]:
     """Training, validation and test rows of Iris as Gridyard splits and standardises them; once for each seed."""
     table = iris.table()
     rows, truth = torch.from_numpy(table.rows).float(), torch.from_numpy(table.labels).long()
-    chosen = split(len(truth), find("iris").params(), seed, classes=table.labels)
+    chosen = split(len(truth), IrisParams(), seed, classes=table.labels)
     known = rows[chosen[0]]
     rows = (rows - known.mean(0)) / known.std(0, correction=0)
     train, val, test = (Part(rows[part], truth[part]) for part in chosen)

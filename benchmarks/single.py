@@ -37,7 +37,8 @@ def build(task: str, params: Json, seed: int, device: torch.device, cut: int | N
     module, checked = tasks.load(task, params)
     assert isinstance(checked, TrainingParams)
     torch.manual_seed(seed)
-    problem: Problem = module.build(checked, seed)
+    problem = module.build(checked, seed)
+    assert isinstance(problem, Problem)
     if cut is not None:
         problem = replace(problem, train=first(problem.train, cut), val=first(problem.val, cut // 5))
     return built.build(find(task), problem, checked, device)

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -86,7 +87,8 @@ class RedisServer:
             options: of the server, such as "--aclfile".
             user: who may ask whether it is there.
         """
-        self._options, self._login = options, {"username": user, "password": password}
+        self._options = options
+        self._login: dict[str, Any] = {"username": user, "password": password}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]

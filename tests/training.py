@@ -9,7 +9,7 @@ from jobs.forward import Mode
 from jobs.hall import fresh
 from jobs.pack import Pack
 from jobs.row import Row
-from jobs.spec import Answer, Assignment, EpochReport, JobSpec
+from jobs.spec import Answer, Assignment, EpochReport, JobSpec, Outcome, TrainResult
 
 
 def answering(say: Callable[[EpochReport], Answer]) -> Report:
@@ -22,6 +22,14 @@ def answering(say: Callable[[EpochReport], Answer]) -> Report:
 
 
 go_on = answering(lambda epoch: Answer.GO_ON)
+
+
+def content_of(outcome: Outcome) -> bytes:
+    """The file of a small best model, which comes with the result."""
+    assert isinstance(outcome, TrainResult), outcome
+    assert outcome.best is not None
+    assert outcome.best.content is not None
+    return outcome.best.content
 
 
 def row_of(spec: JobSpec, attempt: int = 1) -> Row:

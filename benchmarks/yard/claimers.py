@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from functools import partial
 
 import gridyard
 from benchmarks.yard import databases, filling
@@ -30,8 +31,8 @@ def told(database: Database, code: str, count: int, *arguments: str) -> tuple[fl
         When they were let go, by the monotonic clock, and what each has printed.
     """
     command = [sys.executable, "-c", code, _url(database)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen([*command, f"w{number}", *arguments], **pipes) for number in range(count)]
+    start = partial(subprocess.Popen[str], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    started = [start([*command, f"w{number}", *arguments]) for number in range(count)]
     for process in started:
         assert process.stdout.readline() == "ready\n"
     began = time.monotonic()

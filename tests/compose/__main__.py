@@ -147,10 +147,12 @@ def _states(compose: Compose, sweep: int) -> dict[str, int]:
 
 def _wait_for(compose: Compose, sweep: int, jobs: int) -> None:
     """Until so many have succeeded, and some have not."""
-    states = wait_until(
-        f"{jobs} jobs of sweep {sweep} have succeeded",
-        lambda: (found := _states(compose, sweep)) and found["succeeded"] >= jobs and found,
-    )
+
+    def far_enough() -> dict[str, int]:
+        found = _states(compose, sweep)
+        return found if found.get("succeeded", 0) >= jobs else {}
+
+    states = wait_until(f"{jobs} jobs of sweep {sweep} have succeeded", far_enough)
     assert states["running"] + states["ready"] + states["waiting"] > 0, f"sweep {sweep} was over too soon: {states}"
     say(f"sweep {sweep}: {_told(states)}")
 
@@ -210,8 +212,8 @@ def _tells_what_happens(compose: Compose) -> None:
     assert float(values['gridyard_jobs{queue="cpu",state="succeeded"}']) == 120
     assert float(values['gridyard_attempts_total{outcome="succeeded"}']) >= 60
     assert float(values["gridyard_bells_total"]) > 0
-    names = ('gridyard_jobs{queue="cpu",state="succeeded"}', 'gridyard_attempts_total{outcome="succeeded"}')
-    names += ("gridyard_bells_total", 'gridyard_workers{queue="cpu"}', "gridyard_round_seconds_sum")
+    names = ['gridyard_jobs{queue="cpu",state="succeeded"}', 'gridyard_attempts_total{outcome="succeeded"}']
+    names += ["gridyard_bells_total", 'gridyard_workers{queue="cpu"}', "gridyard_round_seconds_sum"]
     say("metrics: " + ", ".join(f"{name} {float(values[name]):g}" for name in names))
 
     lines = compose("logs", "--no-log-prefix", "worker-cpu", "scheduler").stdout.splitlines()

@@ -2,6 +2,7 @@
 
 import signal
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,11 +171,15 @@ def test_a_job_that_kills_its_trainer_each_time_fails_and_leaves_the_others_alon
     worker = yard.start_worker()
 
     for attempt in (1, 2):
-        yard.wait_until(f"attempt {attempt} is running", lambda n=attempt: yard.jobs(sweep)[0]["attempt"] == n)
+        yard.wait_until(f"attempt {attempt} is running", partial(_has_attempt, yard, sweep, attempt))
         yard.trainer_of(worker).kill()
     (job,) = yard.wait_for_end(sweep)
     assert (job["state"], job["reason"], job["failures"]) == (JobState.FAILED, "crashed", 2)
     assert {other["state"] for other in yard.wait_for_end(others)} == {JobState.SUCCEEDED}
+
+
+def _has_attempt(yard: Yard, sweep: int, attempt: int) -> bool:
+    return bool(yard.jobs(sweep)[0]["attempt"] == attempt)
 
 
 @on_both_databases

@@ -42,7 +42,7 @@ def test_a_pause_that_does_not_wait_gives_running_jobs_back_and_a_resume_goes_on
 
 def test_a_cancelled_job_whose_trainer_does_not_stop_has_ended_within_ten_seconds(tmp_path: Path) -> None:
     """With the default settings. A trainer that is stopped by a signal is in a batch that takes for ever."""
-    defaults = {"heartbeat_seconds": 2.0, "lease_seconds": 20.0, "tick_seconds": 1.0}
+    defaults: dict[str, Any] = {"heartbeat_seconds": 2.0, "lease_seconds": 20.0, "tick_seconds": 1.0}
     yard = Yard(tmp_path, f"sqlite:///{tmp_path}/yard.db", **defaults)
     try:
         sweep = yard.submit()

@@ -100,7 +100,9 @@ class Play:
         self.write(steering.retry_sweep, self.sweep(), reasons=reasons)
 
     def extend(self) -> None:
-        keys = self.random.choice([{"seeds": 3}, {"grid": {"lr": [0.3]}}, {"epochs": 3}, {"epochs": 4, "seeds": [9]}])
+        keys: dict[str, Any] = self.random.choice(
+            [{"seeds": 3}, {"grid": {"lr": [0.3]}}, {"epochs": 3}, {"epochs": 4, "seeds": [9]}]
+        )
         with contextlib.suppress(InputError):  # it is cancelled, or has more epochs
             extend(self.database, self.sweep(), keys)
 

@@ -62,7 +62,7 @@ class Machine:
     def attempts(self, job: int) -> list[tuple[str | None, str | None]]:
         with self.database.reading() as session:
             query = select(Attempt.outcome, Attempt.error).where(Attempt.job_id == job).order_by(Attempt.attempt)
-            return [tuple(row) for row in session.execute(query)]
+            return [(row.outcome, row.error) for row in session.execute(query)]
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def let_go(database: Database, claimed: Claim, failure: Failure | None = None) -
 def attempts(database: Database, job: int) -> list[tuple[int, str | None]]:
     with database.reading() as session:
         query = select(Attempt.attempt, Attempt.outcome).where(Attempt.job_id == job).order_by(Attempt.attempt)
-        return [tuple(row) for row in session.execute(query)]
+        return [(row.attempt, row.outcome) for row in session.execute(query)]
 
 
 class TestClaim:

@@ -131,7 +131,8 @@ def test_while_it_is_deleted_it_is_in_no_list_and_nothing_else_touches_it(
     with database.reading() as session:
         assert [found.sweep for found in status.sweeps(session)] == [kept]
         assert status.sweep_status(session, sweep).state == SweepState.DELETING
-        for scope in ({}, {"task": "iris"}):
+        scopes: list[dict[str, Any]] = [{}, {"task": "iris"}]
+        for scope in scopes:
             assert {row.sweep for row in leaderboard.top(session, **scope)} == {kept}
             assert {cell.sweep for cell in leaderboard.by_cell(session, **scope)} == {kept}
         with pytest.raises(NotFound, match="is being deleted"):

@@ -20,7 +20,7 @@ from jobs.settings import Settings
 from jobs.spec import Answer, Assignment, BestModel, EpochReport, Failure, Outcome, Stopped, TrainResult
 from jobs.states import FailureReason, JobState
 from jobs.store import Store
-from workers import pace, recorder, slot, wire
+from workers import pace, recorder, slot, wire, writing
 from workers.claimer import Sizes
 from workers.delivery import Delivery
 from workers.holdings import Holdings
@@ -177,7 +177,9 @@ class TestJoining:
 
         def stopping(puppet: Puppet) -> list[wire.Message]:
             stage.holdings.draining.set()
-            told = [Stopped(job=job, answer=puppet.told[job], epoch=1) for job in puppet.has if job in puppet.told]
+            told: list[wire.Message] = [
+                Stopped(job=job, answer=puppet.told[job], epoch=1) for job in puppet.has if job in puppet.told
+            ]
             return told or [puppet.epochs(room=8)]
 
         (trainer,) = stage.work(stopping)
@@ -260,7 +262,10 @@ class TestEnds:
         monkeypatch.setattr(slot, "CANCEL_SECONDS", 0.1)
         stage = Stage(database, monkeypatch, tmp_path, grace_seconds=1.0)
         sweep = add_sweep()
-        wishes = {"cancel": steering.cancel_sweep, "pause": partial(steering.pause_sweep, halt=True)}
+        wishes: dict[str, Callable[..., object]] = {
+            "cancel": steering.cancel_sweep,
+            "pause": partial(steering.pause_sweep, halt=True),
+        }
         began = list[float]()
 
         def deaf(puppet: Puppet) -> list[wire.Message]:
@@ -420,7 +425,7 @@ class TestEnds:
     ) -> None:  # fmt: skip
         add_sweep()
         stage.settings.spool_folder.write_text("no folder")
-        together, away = recorder.together, [DatabaseAway("away")] * 3
+        together, away = writing.together, [DatabaseAway("away")] * 3
 
         def coming_back(*given: Any) -> Any:
             if away:
@@ -447,7 +452,7 @@ class TestEnds:
                 monkeypatch.setattr(stage.holdings, "silence", lambda: 100.0)
             return [result(job) for job in puppet.has]
 
-        together, seen = recorder.together, []
+        together, seen = writing.together, []
 
         def looking(*given: Any) -> Any:
             seen.append(len(list(stage.settings.spool_folder.iterdir())))

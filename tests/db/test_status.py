@@ -1,5 +1,7 @@
 """How far a sweep is, on both databases."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session
@@ -26,7 +28,7 @@ def add_sweep(session: Session, jobs: int) -> int:
 
 
 def succeed(session: Session, claim: Claim, score: float) -> None:
-    facts = {"metrics": {}, "best_epoch": 1, "epochs": 5, "seconds": 1.0, "history": History.of([])}
+    facts: dict[str, Any] = {"metrics": {}, "best_epoch": 1, "epochs": 5, "seconds": 1.0, "history": History.of([])}
     assert ending.finish(session, [(claim, TrainResult(job=claim.job, score=score, **facts))])
 
 

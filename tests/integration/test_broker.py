@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import redis
-from kombu import Queue
+from kombu.entity import Queue
 
 from jobs.states import JobState
 from tests.conftest import RedisServer

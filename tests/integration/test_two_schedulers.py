@@ -13,7 +13,8 @@ from db import claiming, workers
 from db.clock import now
 from db.models import Job
 from jobs.states import JobState
-from scheduler.service import Round, Service
+from scheduler.round import Round
+from scheduler.service import Service
 from tests.conftest import RedisServer
 from tests.yards import Yard
 

@@ -28,7 +28,7 @@ URLS = st.builds(
     st.sampled_from(["", "host", "host:port", "[::1", "h:99999999", "host/..", "/", "@", "a b"]),
     st.sampled_from(["", "/0", "/x", "?sslmode=verify-full", "?password=hunter2secret", "?a=%zz", "#x", "/0?db=1"]),
 )
-TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=12)
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 VALUES = WORDS | URLS | TEXTS
 
 

@@ -185,6 +185,7 @@ class TestLongHistory:
     def test_a_history_of_300_000_epochs_is_kept_exactly_and_quickly(self, long: Row) -> None:
         """0.25 s to write and 1.3 s to read when it was measured."""
         restored = row_of(long.spec)
+        assert long.state is not None
         started = time.process_time()
         checkpoint.restore(restored, checkpoint.dump(long, long.state), "it")
         assert time.process_time() - started < 10
@@ -193,6 +194,7 @@ class TestLongHistory:
         assert list(restored.history[0].metrics) == list(long.history[0].metrics)
 
     def test_a_history_takes_eight_bytes_a_number_and_nothing_of_the_header(self, long: Row) -> None:
+        assert long.state is not None
         content = checkpoint.dump(long, long.state)
         assert int.from_bytes(content[:8], "little") < 10_000, "safetensors refuses a header of 100 MB"
         assert len(content) < self.EPOCHS * 8 * 8 + 20_000, "seven metrics and the seconds"

@@ -117,7 +117,7 @@ def test_models_below_the_best_go_as_the_sweep_says_or_the_user(yard: Yard, succ
     for job in (worst, third, second):
         with pytest.raises(NotFound, match=rf"the model of job {job} was freed .* `gridyard repeat {job}`"):
             yard.job(job).content()
-    assert [row.job for row in yard.ranked(sweep=1)] == [first, second, third, worst]  # type: ignore[union-attr]
+    assert [row.job for row in yard.ranked(sweep=1)] == [first, second, third, worst]
 
 
 def test_a_sweep_that_keeps_its_last_checkpoints_keeps_them(yard: Yard, store: Store, succeed: Succeed) -> None:

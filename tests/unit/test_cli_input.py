@@ -4,6 +4,7 @@ import json
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -247,7 +248,7 @@ def test_a_table_ends_after_ten_rows_and_what_programs_read_does_not(
     gridyard(["submit", "grid.yaml"], monkeypatch)
     with closing(Database("sqlite:///.gridyard/gridyard.db")) as database, database.writing() as session:
         for claim in claiming.claim(session, "cpu", "worker", 20, limit=12):
-            facts = {"score": 0.9, "metrics": {}, "best_epoch": 1, "epochs": 1, "seconds": 1.0}
+            facts: dict[str, Any] = {"score": 0.9, "metrics": {}, "best_epoch": 1, "epochs": 1, "seconds": 1.0}
             result = TrainResult(job=claim.job, history=History.of([]), **facts)
             assert ending.finish(session, [(claim, result)])
     capfd.readouterr()

@@ -130,11 +130,11 @@ def test_csv_has_every_metric_with_all_digits() -> None:
 
 
 def test_csv_of_nothing_is_a_header_of_columns_that_are_always_there() -> None:
-    for by, row in (("job", job(1)), ("cell", cell())):
+    for by, flat in (("job", tables.flat([job(1)])), ("cell", tables.flat([cell()]))):
         written = io.StringIO()
         tables.write_csv([], written, by=by)
         (header,) = csv.reader(io.StringIO(written.getvalue()))
-        assert set(header) <= set(tables.flat([row])[0])
+        assert set(header) <= set(flat[0])
 
 
 @pytest.mark.parametrize(

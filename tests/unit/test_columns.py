@@ -51,7 +51,7 @@ class TestKinds:
             (["31.12.2024", "1.1.2025"], "date"),
             (["12/31/2024", "1/1/2025"], "date"),
             (["31/12/2024", "1/1/2025"], "date"),
-            (list(pd.to_datetime(["2024-01-31", None])), "date"),
+            ([pd.Timestamp("2024-01-31"), pd.NaT], "date"),
             ([None, None], "number"),
         ],
     )
@@ -142,7 +142,7 @@ class TestTrainingRows:
         cell = st.one_of(st.none(), st.sampled_from(["a", "b", "c d"]), st.sampled_from(["x", "y"]))
         number = st.one_of(st.none(), st.floats(-1e6, 1e6, width=32))
         size = data.draw(st.integers(2, 12))
-        frame = {  # a first cell, so that both say what they are
+        frame: dict[str, list[Any]] = {  # a first cell, so that both say what they are
             "word": ["a", *data.draw(st.lists(cell, min_size=size - 1, max_size=size - 1))],
             "number": [0.5, *data.draw(st.lists(number, min_size=size - 1, max_size=size - 1))],
         }

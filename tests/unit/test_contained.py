@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,7 +80,7 @@ class TestAYardWhoseUrlWasGivenInPlaceOfTheSetting:
     def test_and_who_submits_such_a_file_is_told(
         self, job: Job, folder: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        keys = {"task": "table", "epochs": 1}
+        keys: dict[str, Any] = {"task": "table", "epochs": 1}
         job.yard.submit(**keys, fixed={"data": str(folder / "elsewhere/table.csv"), "target": "b"})
         assert "lies in none of the folders that jobs may read" in caplog.text
         assert "GRIDYARD_FILES of the workers" in caplog.text

@@ -91,7 +91,7 @@ data.cached("photos", "64px.bin", make)
 def test_after_a_kill_a_decoded_copy_is_made_whole(cache: Path) -> None:
     assert subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT).returncode < 0
     assert not (cache / "photos-64px.bin").exists()
-    assert data.cached("photos", "64px.bin", lambda path: path.write_text("whole") and None).read_text() == "whole"
+    assert data.cached("photos", "64px.bin", lambda path: path.write_text("whole")).read_text() == "whole"
     assert files(cache) == ["photos-64px.bin"]
 
 
@@ -113,7 +113,7 @@ def test_a_cache_folder_that_cannot_be_written_is_a_wrong_setting(
 
 def test_a_source_that_cannot_be_read_is_not_blamed_on_the_cache(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="gone"):
-        data.cached("photos", "64px", lambda path: path.write_bytes((tmp_path / "gone").read_bytes()) and None)
+        data.cached("photos", "64px", lambda path: path.write_bytes((tmp_path / "gone").read_bytes()))
 
 
 def test_importing_the_package_loads_neither_torch_nor_what_only_a_fetch_needs() -> None:

@@ -8,6 +8,7 @@ import struct
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pooch
@@ -240,7 +241,8 @@ def test_a_llama2c_checkpoint_becomes_the_model_that_tells_the_known_story(real:
     assert all(torch.equal(made[name], known[name]) for name in known)
     assert json.loads((target / "tokenizer.json").read_text()) == json.loads((folder / "tokenizer.json").read_text())
 
-    model, tokenizer = LlamaForCausalLM.from_pretrained(target), AutoTokenizer.from_pretrained(target)
+    model: Any = LlamaForCausalLM.from_pretrained(target)
+    tokenizer: Any = AutoTokenizer.from_pretrained(target)
     with torch.no_grad():
         tokens = model.generate(torch.tensor([[1]]), max_new_tokens=30, do_sample=False)
     told = tokenizer.decode(tokens[0], skip_special_tokens=True)

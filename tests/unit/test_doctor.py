@@ -99,7 +99,7 @@ def test_clocks_that_differ_are_warned_of(yard: Yard, make: Make, monkeypatch: p
     assert (here.level, there.level) == (OK, WARNING)
     assert "worker there:1:x is 60 s behind" in there.found
     late = time.time() + 3_600
-    monkeypatch.setattr(database.time, "time", lambda: late)
+    monkeypatch.setattr(time, "time", lambda: late)
     assert "ahead of" in next(database.clock(make())).found
 
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -267,7 +268,7 @@ class TestStoreFails:
     def test_a_store_that_cannot_be_read_lets_a_job_start_afresh(
         self, make_spec: MakeSpec, store: Store, caplog: pytest.LogCaptureFixture
     ) -> None:
-        given = {"options": Options(device="cpu", checkpoint_seconds=1000), "report": go_on}
+        given: dict[str, Any] = {"options": Options(device="cpu", checkpoint_seconds=1000), "report": go_on}
         first = Assignment(spec=make_spec(), attempt=1)
         (_,) = train([first], store=store, options=given["options"], report=answering(lambda epoch: Answer.GIVE_BACK))
         assert store.exists("1/1/last.safetensors")

@@ -53,7 +53,7 @@ def test_the_test_metrics_of_a_regression_are_in_the_targets_own_unit(make_spec:
     tested = retested(spec, result)
     for name in ("mse", "rmse", "mae", "r2"):
         assert getattr(tested.scores, name) == pytest.approx(result.metrics[f"test_{name}"], rel=1e-4)
-    assert tested.predictions == pytest.approx(tested.truth + tested.scores.residuals)  # type: ignore[union-attr]
+    assert tested.predictions == pytest.approx(tested.truth + tested.scores.residuals)
 
 
 def test_other_data_than_those_of_the_job_are_refused(make_spec: Train, train_one: Train) -> None:

@@ -23,7 +23,7 @@ from jobs.problem import Problem, Signature
 from jobs.spec import Answer, Failure, JobSpec, Outcome, Stopped, TrainResult
 from jobs.tasks import image_folder
 from tests.histories import without_seconds
-from tests.training import row_of
+from tests.training import content_of, row_of
 
 MakeSpec = Callable[..., JobSpec]
 TrainOne = Callable[..., Outcome]
@@ -193,7 +193,7 @@ class TestTraining:
         assert isinstance(result, TrainResult), result
         assert result.metrics["test_accuracy"] == 1
         assert set(result.metrics) >= {"test_f1", "test_roc_auc"}
-        model = artifact.load(result.best.content)
+        model = artifact.load(content_of(result))
         row = read_picture(root / "rows" / "003.png", model.signature)
         assert model.classes[int(model(row[None]).argmax())] == "rows"
 
@@ -276,7 +276,7 @@ class TestClassifiers:
         problem = built(make_spec("image_folder", model="resnet18", image_size=32, gray=gray, **facts))
 
         body = problem.model.net.body
-        assert torch.equal(body.conv1.weight, other.conv1.weight)
+        assert torch.equal(body.get_parameter("conv1.weight"), other.conv1.weight)
         assert body.fc.weight.shape == (3, 512)
         with torch.no_grad():
             assert problem.model(torch.zeros(2, 1 if gray else 3, 32, 32)).shape == (2, 3)
@@ -285,7 +285,7 @@ class TestClassifiers:
         net = image_folder.model(ImageFolderParams(model="mobilenet_v3_small", image_size=64), signature(64)).net
 
         assert not any(type(module) is torch.nn.Dropout for module in net.modules())
-        assert [module.p.item() for module in net.modules() if type(module).__name__ == "Dropout"] == [
+        assert [module.get_buffer("p").item() for module in net.modules() if type(module).__name__ == "Dropout"] == [
             pytest.approx(0.2)
         ]
 

@@ -55,6 +55,7 @@ def test_the_networks_of_mnist_have_the_weights_that_their_sizes_say(params: Mni
 @pytest.mark.parametrize(("size", "side"), [(180, 11), (64, 4)])
 def test_cats_and_dogs_has_five_convolutions_four_poolings_and_one_linear_layer(size: int, side: int) -> None:
     net = cats_dogs.model(CatsDogsParams(image_size=size), photo(size)).net
+    assert isinstance(net, nn.Sequential)
 
     convolutions = [layer for layer in net if isinstance(layer, nn.Conv2d)]
     assert [layer.out_channels for layer in convolutions] == [32, 64, 128, 256, 256]

@@ -1,6 +1,7 @@
 """Dropout by counters, standardised columns, and the weights that networks start with."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -75,7 +76,7 @@ class TestDropout:
 
         packed = torch.func.vmap(forward)(p, key, x)
         for row in range(4):
-            alone = layer(p[row].item(), key[row].item(), number=3)
+            alone = layer(float(p[row]), int(key[row]), number=3)
             assert torch.equal(packed[row], alone(x[row]))
 
     def test_no_file_keeps_its_p_and_key(self) -> None:
@@ -125,9 +126,12 @@ class TestMlp:
     @pytest.mark.parametrize(
         ("init", "std"), [("he", math.sqrt(2 / 200)), ("xavier", math.sqrt(2 / 500)), ("default", 1 / math.sqrt(600))]
     )
-    def test_weights_start_with_the_spread_that_the_papers_give(self, init: str, std: float) -> None:
+    def test_weights_start_with_the_spread_that_the_papers_give(
+        self, init: Literal["default", "he", "xavier"], std: float
+    ) -> None:
         with drawn_from(0, Purpose.INIT):
             first = mlp(200, [300], 1, init=init)[0]
+        assert isinstance(first, nn.Linear)
         assert first.weight.std().item() == pytest.approx(std, rel=0.02)
         assert (first.bias == 0).all() == (init != "default")
 
@@ -136,6 +140,6 @@ class TestMlp:
         for seed in (0, 0, 1):
             with drawn_from(seed, Purpose.INIT):
                 networks.append(mlp(4, [5], 3))
-        first, same, other = (network[0].weight for network in networks)
+        first, same, other = (network[0].get_parameter("weight") for network in networks)
         assert torch.equal(first, same)
         assert not torch.equal(first, other)

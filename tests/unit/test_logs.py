@@ -138,7 +138,7 @@ def test_a_line_of_a_trainer_is_about_what_it_trains(
     heard = threading.Event()
     script = "import sys\nfor line in sys.stdin:\n  if 'Train' in line: print('hello', file=sys.stderr, flush=True)"
     real = subprocess.Popen
-    monkeypatch.setattr(supervisor.subprocess, "Popen", lambda _, **rest: real([sys.executable, "-c", script], **rest))
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **rest: real([sys.executable, "-c", script], **rest))
     note = supervisor.Trainer._about
     monkeypatch.setattr(supervisor.Trainer, "_about", lambda self: (heard.set(), note(self))[1])
     setup = slot._setup(Settings(home=tmp_path), "cpu")

@@ -1,5 +1,7 @@
 """Metrics and losses against scikit-learn and torch's own reductions."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -29,7 +31,7 @@ LOGITS, CLASSES = torch.randn(60, 4, generator=GENERATOR), torch.randint(4, (60,
         ("r2", sklearn.metrics.r2_score),
     ],
 )
-def test_a_metric_of_values_is_that_of_scikit_learn(name: str, reference: object) -> None:
+def test_a_metric_of_values_is_that_of_scikit_learn(name: str, reference: Callable[..., float]) -> None:
     assert METRICS[name](VALUES, TRUTH).item() == pytest.approx(reference(TRUTH.numpy(), VALUES.numpy()), rel=1e-5)
 
 

@@ -207,7 +207,7 @@ class TestStoppedAtABatch:
         spec = make_spec(epochs=3, dropout=0.1)
         specs = [replace(spec, job=job, seed=job) for job in range(1, 5)]
         stopped = run(store, specs, Stops(dict.fromkeys(range(1, 5), 5)))
-        assert {outcome.batch for outcome in stopped.values()} == {3}  # type: ignore[union-attr]
+        assert {outcome.batch for outcome in stopped.values()} == {3}
         sizes = []
 
         def report(epochs: Sequence[EpochReport], room: int) -> list[Answer]:
@@ -224,7 +224,7 @@ class TestStoppedAtABatch:
     def test_a_job_that_is_to_join_and_to_stop_never_begins(self, make_spec: MakeSpec, store: Store) -> None:
         """It is heard in the middle of an epoch of the others, which go on."""
         spec, options = make_spec(epochs=2), Options(device="cpu", checkpoint_seconds=1000)
-        waiting, asked = [Assignment(spec=replace(spec, job=2), attempt=1)], []
+        waiting, asked = [Assignment(spec=replace(spec, job=2), attempt=1)], list[int]()
 
         def joining() -> list[Assignment]:
             coming = list(waiting) if asked else []

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
-from db import migrate
+from db import gauges, migrate
 from db import workers as register
 from db.session import Database
 from jobs.errors import DatabaseAway, SettingsError
@@ -193,7 +193,7 @@ class TestAsked:
         self, asked: Asked, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert asked.values()["gridyard_database_up",] == 1
-        monkeypatch.setattr(monitor.gauges, "look", lambda _: (_ for _ in ()).throw(DatabaseAway("gone")))
+        monkeypatch.setattr(gauges, "look", lambda _: (_ for _ in ()).throw(DatabaseAway("gone")))
         found = asked.values()
         assert found["gridyard_database_up",] == 0
         assert ("gridyard_bells_total",) in found

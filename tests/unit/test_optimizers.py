@@ -170,7 +170,7 @@ def test_a_slice_of_the_rows_is_updated_and_no_other(kind: dict[str, Any]) -> No
 
 
 def test_every_optimizer_that_params_allow_is_compared() -> None:
-    names = set(TrainingParams.model_fields["optimizer"].annotation.__args__)  # type: ignore[union-attr]
+    names = set(TrainingParams.model_fields["optimizer"].annotation.__args__)
     assert names == set(TORCHS) == {*OWN, *OTHERS}
 
 

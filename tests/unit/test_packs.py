@@ -178,7 +178,7 @@ class TestEachKeepsItsOwn:
     def specs(self, make_spec: MakeSpec) -> list[JobSpec]:
         stopping = EarlyStopping(monitor="val_loss", patience=2)
         good = make_spec(job=1, epochs=12, lr=0.05, early_stopping=stopping, dropout=0.1)
-        changes = [
+        changes: list[dict[str, Any]] = [
             {"job": 2, "params": {**good.params, "lr": 0.001}},
             {"job": 3, "seed": 5},
             {"job": 4, "params": {**good.params, "lr": 90.0, "optimizer": "adam"}},  # goes its own way, loudly
@@ -283,7 +283,7 @@ class TestEachKeepsItsOwn:
         expected = self.outcomes(store, specs)
         for outcome in outcomes:
             assert isinstance(outcome, TrainResult)
-            assert outcome.best == expected[outcome.job].best  # type: ignore[union-attr]
+            assert outcome.best == expected[outcome.job].best
 
 
 def test_seconds_of_a_pack_are_shared_among_its_jobs(make_spec: MakeSpec) -> None:

@@ -10,10 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from click.testing import Result
 from PIL import Image
 from torch import nn
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from gridyard import cli
 from gridyard.client import Yard

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from gridyard import cli
 from gridyard.client import Yard

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from jobs import engine
 from jobs.errors import InputError, JobsFailed
 from tests.trained import trained, yard_at
 
-KEYS = {"task": "iris", "fixed": {"dropout": 0.2}, "epochs": 4}
+KEYS: dict[str, Any] = {"task": "iris", "fixed": {"dropout": 0.2}, "epochs": 4}
 
 
 @pytest.fixture(scope="module")

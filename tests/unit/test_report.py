@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from db import claiming, ending, leases, steering, submission
 from gridyard import cli
-from gridyard.client import Job, Yard
+from gridyard.client import Yard
+from gridyard.job import Job
 from gridyard.report import compare, drawing, facts, look, page, write
-from jobs import scores
+from jobs import catalogue, scores
 from jobs.engine import Options, train
 from jobs.errors import InputError, NotFound
 from jobs.history import History
@@ -29,7 +30,7 @@ WRITER, OTHER_WRITER = 7, 8
 
 def add(yard: Yard, task: str, cells: list[dict[str, Any]], objective: Objective, epochs: int) -> None:
     """A sweep as it was submitted, whatever its task needs of this machine."""
-    fixed = facts.catalogue.find(task).params().model_dump(mode="json")
+    fixed = catalogue.find(task).params().model_dump(mode="json")
     spec = SweepSpec(name=task, task=task, fixed=fixed, epochs=epochs, objective=objective)
     with yard.database.writing() as session:
         sweep = submission.add_sweep(session, spec, spec_hash=task, total=len(cells))

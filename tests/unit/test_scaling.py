@@ -67,7 +67,7 @@ def plain(name: str, row: int) -> tuple[list[float], Tensor]:
     optimizer, scaler = OF_TORCH[name]([weights]), GradScaler("cpu", growth_interval=EVERY)
     factors = []
     for gradient in gradients_of(row):
-        weights.grad = scaler.scale(gradient)  # type: ignore[assignment]
+        weights.grad = scaler.scale(gradient)
         scaler.step(optimizer)
         scaler.update()
         factors.append(scaler.get_scale())

@@ -41,7 +41,7 @@ def rates(
     scheduler: dict[str, Any] | None, *, warmup: int = 0, restore_after: int = 0, epochs: int = EPOCHS
 ) -> list[float]:
     """The lr of every step; after epoch `restore_after` it goes on from a state that was written as JSON."""
-    params = TrainingParams(lr=LR, scheduler=scheduler, warmup_epochs=warmup)
+    params = TrainingParams.model_validate({"lr": LR, "scheduler": scheduler, "warmup_epochs": warmup})
     lr = LearningRate(params, epochs=epochs, steps=STEPS)
     values = []
     for epoch in range(epochs):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs import built, sizing
+from jobs import built, cgroup, sizing
 from jobs.forward import Mode
 from jobs.row import Row
 from jobs.sizing import GAIN, SIZES, SLOW_SECONDS, Choice, Sizes, fits, free_bytes
@@ -128,11 +128,11 @@ class TestMemory:
 
     def test_a_container_has_no_more_than_its_limit_leaves(self, monkeypatch: pytest.MonkeyPatch) -> None:
         cpu = torch.device("cpu")
-        monkeypatch.setattr(sizing.cgroup, "free_bytes", lambda: 12_345)
+        monkeypatch.setattr(cgroup, "free_bytes", lambda: 12_345)
         assert free_bytes(cpu) == 12_345
-        monkeypatch.setattr(sizing.cgroup, "free_bytes", lambda: None)
+        monkeypatch.setattr(cgroup, "free_bytes", lambda: None)
         assert free_bytes(cpu) > 12_345
-        monkeypatch.setattr(sizing.cgroup, "free_bytes", lambda: 1 << 60)
+        monkeypatch.setattr(cgroup, "free_bytes", lambda: 1 << 60)
         assert free_bytes(cpu) < 1 << 60
 
     @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])

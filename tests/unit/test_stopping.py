@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from jobs.stopping import Ranking, Stopper
 NAN, INF = math.nan, math.inf
 
 
-def stopped_at(values: list[float], **settings: object) -> int | None:
+def stopped_at(values: list[float], **settings: Any) -> int | None:
     """The epoch at which a job of these values stops, going through a saved state each time."""
     wanted = EarlyStopping(monitor="val_x", **settings)
     stopper = Stopper(wanted)

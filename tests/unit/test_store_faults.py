@@ -37,10 +37,11 @@ class Flaky(MemoryFileSystem):  # type: ignore[misc]
         return str(super()._strip_protocol(path.replace("flaky://", "memory://")))
 
     def pipe_file(self, path: str, value: bytes, **options: Any) -> None:
-        cut = type(self).fault is not None or type(self).silent
+        fault = type(self).fault
+        cut = fault is not None or type(self).silent
         super().pipe_file(path, value[: len(value) // 2] if cut else value, **options)
-        if type(self).fault is not None:
-            raise type(self).fault
+        if fault is not None:
+            raise fault
 
     def mv(self, path1: str, path2: str, **_: Any) -> None:
         old, new = self._strip_protocol(path1), self._strip_protocol(path2)

@@ -2,14 +2,17 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from jobs import cgroup
 from jobs.errors import SettingsError
 from jobs.states import FailureReason
-from workers import supervisor, trainer, wire
+from workers import trainer, wire
 from workers.supervisor import Trainer, TrainerDied
 
 SETUP = wire.Setup(
@@ -39,7 +42,7 @@ def test_a_gpu_by_number_is_the_one_that_nvidia_smi_is_asked_about(
         seen.extend((env["CUDA_VISIBLE_DEVICES"], env["CUDA_DEVICE_ORDER"]))
         raise InterruptedError
 
-    monkeypatch.setattr(supervisor.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
     with pytest.raises(InterruptedError):
         Trainer(SETUP, "1")
     assert seen == ["1", order]
@@ -58,7 +61,7 @@ def test_a_kill_is_the_kernels_if_it_has_counted_one(
     monkeypatch: pytest.MonkeyPatch, number: signal.Signals, kills: tuple[int | None, ...], reason: FailureReason
 ) -> None:
     counts = list(kills)
-    monkeypatch.setattr(supervisor.cgroup, "oom_kills", lambda: counts.pop(0))
+    monkeypatch.setattr(cgroup, "oom_kills", lambda: counts.pop(0))
     started = Trainer(SETUP, None)
     os.kill(started.pid, number)
     with pytest.raises(TrainerDied, match=rf"signal {number.value}, {number.name}") as death:
@@ -76,7 +79,7 @@ def test_a_trainer_that_ends_by_itself_says_whether_it_found_no_memory(
     script = tmp_path / "python"
     script.write_text(f"#!/bin/sh\necho its reason >&2\nexit {code}\n")
     script.chmod(0o755)
-    monkeypatch.setattr(supervisor.sys, "executable", str(script))
+    monkeypatch.setattr(sys, "executable", str(script))
     started = Trainer(SETUP, None)
     with pytest.raises(TrainerDied, match=rf"\(exit code {code}\); its last line: its reason") as death:
         started.receive(20.0)

@@ -16,7 +16,9 @@ from jobs.errors import InputError, SweepFileError
 from jobs.problem import Problem
 from jobs.spec import JobSpec, Outcome, TrainResult
 from jobs.survey import Survey, prepare, survey
+from jobs.tasks import table
 from scheduler.sweep_file import parse
+from tests.training import content_of
 
 MakeSpec = Callable[..., JobSpec]
 TrainOne = Callable[..., Outcome]
@@ -49,7 +51,9 @@ def build(tmp_path: Path) -> Callable[..., Problem]:
     def made(frame: pd.DataFrame, seed: int = 0, **given: Any) -> Problem:
         frame.to_csv(tmp_path / "homes.csv", index=False)
         module, params = tasks.load("table", {"data": str(tmp_path / "homes.csv"), **given})
-        return module.build(params, seed)
+        problem = module.build(params, seed)
+        assert isinstance(problem, Problem)
+        return problem
 
     return made
 
@@ -280,7 +284,7 @@ class TestTraining:
         changed = frame.copy()
         changed.loc[others, "size"] *= 100
         changed.loc[others, "city"] = "Bern"
-        tasks.load("table", {})[0].surveyed.cache_clear()
+        table.surveyed.cache_clear()
         after = build(changed, target=target)
         assert torch.equal(before.train.rows, after.train.rows)
         assert torch.equal(before.train.inputs, after.train.inputs)
@@ -320,8 +324,7 @@ class TestTraining:
         assert isinstance(result, TrainResult)
         assert result.metrics[metric] >= lowest
         assert result.environment["notes"]
-        assert result.best is not None
-        model = artifact.load(result.best.content)
+        model = artifact.load(content_of(result))
         rows = columns.read_rows(tmp_path / "homes.csv", model.signature)
         predictions = model(rows.values)
         assert predictions.shape == (300, 2 if model.classes else 1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 
 from jobs.catalogue import tasks
 from jobs.catalogue.task import HIGHER_IS_BETTER
@@ -282,7 +283,7 @@ def test_every_sweep_in_the_documentation_is_right(tmp_path: Path) -> None:
 
 def test_the_documentation_has_every_key() -> None:
     documented = re.findall(r"^\| `([a-z_.]+)` \|", DOCUMENTATION.read_text(), flags=re.MULTILINE)
-    inner = {
+    inner: dict[str, type[BaseModel]] = {
         "early_stopping": EarlyStoppingKeys,
         "objective": ObjectiveKeys,
         "resources": ResourceKeys,

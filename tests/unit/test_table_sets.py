@@ -15,6 +15,7 @@ from jobs.errors import InputError
 from jobs.problem import Problem
 from jobs.spec import EarlyStopping, JobSpec, Outcome, TrainResult
 from jobs.tasks import auto_mpg, california_housing, diamonds
+from tests.training import content_of
 
 MakeSpec = Callable[..., JobSpec]
 TrainOne = Callable[..., Outcome]
@@ -56,7 +57,9 @@ def put(folder: Path, path: str, frame: pd.DataFrame) -> None:
 
 def build(task: str, seed: int = 0, **given: object) -> Problem:
     module, params = tasks.load(task, given)
-    return module.build(params, seed)
+    problem = module.build(params, seed)
+    assert isinstance(problem, Problem)
+    return problem
 
 
 def cars() -> pd.DataFrame:
@@ -83,7 +86,7 @@ def test_diamonds_that_are_copies_are_in_one_part_and_each_first_value_has_no_in
     words = {"cut": ["Fair", "Good", "Ideal"], "color": ["D", "E"], "clarity": ["IF", "SI1"]}
     frame = frame.assign(**{name: draws.choice(values, 60) for name, values in words.items()})
     frame = pd.concat([frame.assign(price=range(300, 360)), frame.assign(price=range(300, 360))])
-    frame.iloc[[5, 65], frame.columns.get_loc("z")] = 0
+    frame.iloc[[5, 65], list(frame.columns).index("z")] = 0
     put(folder, "diamonds/diamonds.csv", frame)
     problem = build("diamonds")
     parts = [set((part.rows % 60).tolist()) for part in (problem.train, problem.val, problem.test)]
@@ -128,8 +131,7 @@ def test_auto_mpg_is_learned_and_its_model_takes_the_rows_of_its_file(
     result = train_one(make_spec("auto_mpg", model_year=True, epochs=find("auto_mpg").epochs, early_stopping=stopping))
     assert isinstance(result, TrainResult)
     assert result.metrics["test_r2"] >= 0.8
-    assert result.best is not None
-    model = artifact.load(result.best.content)
+    model = artifact.load(content_of(result))
     rows = columns.read_rows(REAL / "auto-mpg" / "mpg.csv", model.signature)
     assert model(rows.values).shape == (398, 1)
     assert (model.signature.about["target"], model.signature.about["unit"]) == ("mpg", "miles per gallon")

@@ -11,11 +11,13 @@ from sklearn.preprocessing import StandardScaler
 from jobs import artifact, tasks, tensorfile
 from jobs.catalogue import find
 from jobs.errors import CheckpointDamaged, InputError, UnknownTask
+from jobs.params import TrainingParams
 from jobs.problem import Problem
 from jobs.spec import EarlyStopping, JobSpec, Outcome, TrainResult
 from jobs.splits import split
 from jobs.tabular import Table
 from jobs.tasks import breast_cancer, digits, iris, sine
+from tests.training import content_of
 
 MakeSpec = Callable[..., JobSpec]
 TrainOne = Callable[..., Outcome]
@@ -24,12 +26,15 @@ TABLES = {"iris": iris.table, "breast_cancer": breast_cancer.table, "digits": di
 
 def build(task: str, seed: int = 0, **given: object) -> Problem:
     module, params = tasks.load(task, given)
-    return module.build(params, seed)
+    problem = module.build(params, seed)
+    assert isinstance(problem, Problem)
+    return problem
 
 
 def parts(task: str, seed: int = 0, **given: object) -> list[list[int]]:
     """Row numbers of training, validation and test."""
     table, (_, params) = TABLES[task](), tasks.load(task, given)
+    assert isinstance(params, TrainingParams)
     classes = table.labels if table.classes else None
     return [part.tolist() for part in split(len(table.labels), params, seed, classes)]
 
@@ -156,7 +161,7 @@ class TestModelFiles:
     ) -> None:
         result = train_one(make_spec(task, epochs=3, **({"batch_norm": True} if task == "digits" else {})))
         assert isinstance(result, TrainResult)
-        model, table = artifact.load(result.best.content), TABLES[task]()
+        model, table = artifact.load(content_of(result)), TABLES[task]()
         test = parts(task)[2]
         rows, truth = torch.from_numpy(table.rows[test]).float(), torch.from_numpy(table.labels[test])
         assert (model.task, model.classes, model.features) == (task, table.classes, table.features)
@@ -173,7 +178,7 @@ class TestModelFiles:
     def test_a_loaded_model_takes_rows_as_numpy_gives_them_and_says_when_columns_are_missing(
         self, make_spec: MakeSpec, train_one: TrainOne
     ) -> None:
-        model, rows = artifact.load(train_one(make_spec("iris", epochs=2)).best.content), TABLES["iris"]().rows
+        model, rows = artifact.load(content_of(train_one(make_spec("iris", epochs=2)))), TABLES["iris"]().rows
         expected = model(torch.from_numpy(rows).float())
         for given in (rows, torch.from_numpy(rows), rows.tolist(), rows.astype("float16").astype("float64")):
             assert model(given).shape == expected.shape
@@ -184,28 +189,28 @@ class TestModelFiles:
             model(rows[0])
 
     def test_loading_leaves_torchs_global_stream_as_it_was(self, make_spec: MakeSpec, train_one: TrainOne) -> None:
-        content = train_one(make_spec()).best.content
+        content = content_of(train_one(make_spec()))
         before = torch.get_rng_state()
         artifact.load(content)
         assert torch.equal(torch.get_rng_state(), before)
 
     def test_a_file_that_is_no_model_is_refused(self, make_spec: MakeSpec, train_one: TrainOne) -> None:
-        content = train_one(make_spec()).best.content
+        content = content_of(train_one(make_spec()))
         for damaged in (b"", content[:-1], tensorfile.pack({}, {"format": "gridyard checkpoint 1"})):
             with pytest.raises(CheckpointDamaged):
                 artifact.load(damaged)
 
     def test_a_file_of_an_unknown_task_names_it(self, make_spec: MakeSpec, train_one: TrainOne) -> None:
-        tensors, facts = tensorfile.unpack(train_one(make_spec()).best.content, "it")
+        tensors, facts = tensorfile.unpack(content_of(train_one(make_spec())), "it")
         with pytest.raises(UnknownTask, match="'irs'"):
             artifact.load(tensorfile.pack(tensors, {**facts, "task": "irs"}))
 
     def test_parameters_of_another_version_are_refused(self, make_spec: MakeSpec, train_one: TrainOne) -> None:
-        tensors, facts = tensorfile.unpack(train_one(make_spec()).best.content, "it")
+        tensors, facts = tensorfile.unpack(content_of(train_one(make_spec())), "it")
         with pytest.raises(CheckpointDamaged, match="none of this version"):
             artifact.load(tensorfile.pack(tensors, {**facts, "params": {**facts["params"], "newer": 1}}))
 
     def test_weights_of_another_shape_are_refused(self, make_spec: MakeSpec, train_one: TrainOne) -> None:
-        tensors, facts = tensorfile.unpack(train_one(make_spec()).best.content, "it")
+        tensors, facts = tensorfile.unpack(content_of(train_one(make_spec())), "it")
         with pytest.raises(CheckpointDamaged, match="does not fit task 'iris'"):
             artifact.load(tensorfile.pack(tensors, {**facts, "params": {**facts["params"], "hidden": [3]}}))
