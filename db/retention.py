@@ -12,10 +12,28 @@ better ones. Only attempts up to the one that succeeded are touched; one that ru
 import logging
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import Row, Select, bindparam, delete, func, insert, null, select, text, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Text,
+    and_,
+    cast,
+    delete,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from db.clock import now
@@ -31,21 +49,16 @@ logger = logging.getLogger(__name__)
 JOBS, MODELS, KEPT = table(Job), table(Model), table(Kept)
 COLUMNS = ("job_id", "sweep_id", "attempt", "size", "rank_key", "finished_at", "due")
 AT_ONCE = 500  # jobs of a step, models of a transaction
-FEWEST = 20  # jobs of a step whose files go, however slow the store is: before the first, it is listed
+FEWEST = 20  # jobs of a step whose files go, however slow the store is; for no more, it is not listed
+LIST_REST = 20.0  # of the time that a listing of the store took, until the next: one of a million jobs takes a minute
 BYTES_AT_ONCE = 64 << 20  # of models in a transaction, and one more
 PAUSE = 1.0  # of the time the last transaction took: SQLite has no queue for its write lock
 MOST_COUNTED = 10_000  # models of a sweep, for whoever only wants to see
 
-_FREE_MODEL = (
-    update(MODELS)
-    .where(
-        MODELS.c.job_id == bindparam("by_job"),
-        MODELS.c.attempt == bindparam("by_attempt"),
-        MODELS.c.freed_at.is_(None),
-    )
-    .values(content=null(), path=func.coalesce(MODELS.c.path, bindparam("would_lie")), freed_at=now())
-)
-_COLUMNS = select(Kept.job_id, Kept.sweep_id, Kept.attempt, Kept.rank_key, Model.path)
+# Where a model of a row would lie: `jobs.store.best_path` in SQL, so that one statement frees many.
+_WOULD_LIE = cast(MODELS.c.job_id, Text) + "/" + cast(MODELS.c.attempt, Text) + "/best.safetensors"
+_FREED = {"content": null(), "path": func.coalesce(MODELS.c.path, _WOULD_LIE), "freed_at": now()}
+_COLUMNS = select(Kept.job_id, Kept.sweep_id, Kept.attempt, Kept.rank_key, Kept.finished_at, Model.path)
 # As the index has it: planners take a partial one only when they see its condition. A job that trains more epochs goes
 # on from its last checkpoint: it is seen to when it has succeeded again.
 _DUE = (
@@ -53,11 +66,10 @@ _DUE = (
     .join(Job, Job.id == Kept.job_id)
     .where(text("kept.due"), Job.state == literal(JobState.SUCCEEDED))
 )
-# Not if it has succeeded again meanwhile, or was freed.
-_SEEN = (KEPT.c.job_id == bindparam("by_job"), KEPT.c.attempt == bindparam("by_attempt"))
-_FREE = update(KEPT).where(*_SEEN).values(rank_key=null(), due=True)
-_FORGET = delete(KEPT).where(*_SEEN, KEPT.c.rank_key.is_(None))
-_TIDY = update(KEPT).where(*_SEEN, KEPT.c.rank_key.is_not(None)).values(due=False)
+_FREE = update(KEPT).values(rank_key=null(), due=True)
+_FORGET = delete(KEPT).where(KEPT.c.rank_key.is_(None))
+_TIDY = update(KEPT).where(KEPT.c.rank_key.is_not(None)).values(due=False)
+Due = Row[int, int, int, float | None, datetime, str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +113,9 @@ def keep_of(session: Session, sweep: int) -> Keep:
         return Keep(last=True)
 
 
-def below(session: Session, sweep: int, best: int) -> tuple[int, int]:
-    """How many models of a sweep rank below so many, and their bytes."""
-    ranked = _ranked(sweep).with_only_columns(Kept.size).offset(best).subquery()
+def below(session: Session, sweep: int, best: int, at_most: int | None = None) -> tuple[int, int]:
+    """How many models of a sweep rank below so many, and their bytes; counted no further than `at_most`."""
+    ranked = _ranked(sweep).with_only_columns(Kept.size).offset(best).limit(at_most).subquery()
     count, size = session.execute(select(func.count(), func.coalesce(func.sum(ranked.c.size), 0))).one()
     return count, int(size)
 
@@ -119,11 +131,17 @@ def free(session: Session, sweep: int, best: int) -> list[int]:
             break
     jobs = [job for job, attempt in _lock_models(session, list(attempts)) if attempt == attempts[job]]
     if jobs:
-        seen = [{"by_job": job, "by_attempt": attempts[job]} for job in jobs]
-        lie = [one | {"would_lie": best_path(one["by_job"], one["by_attempt"])} for one in seen]
-        session.connection().execute(_FREE_MODEL, lie)
-        session.connection().execute(_FREE, seen)
+        session.connection().execute(update(MODELS).where(MODELS.c.job_id.in_(jobs)).values(_FREED))
+        session.connection().execute(_FREE.where(_seen([(job, attempts[job]) for job in jobs])))
     return jobs
+
+
+def _seen(jobs: Iterable[tuple[int, int]]) -> ColumnElement[bool]:
+    """What is kept of these jobs, each with its attempt; nothing of one that has succeeded again meanwhile."""
+    tried = defaultdict[int, list[int]](list)  # mostly one attempt: as pairs, they took three times the values
+    for job, attempt in jobs:
+        tried[attempt].append(job)
+    return or_(*(and_(KEPT.c.attempt == attempt, KEPT.c.job_id.in_(some)) for attempt, some in tried.items()))
 
 
 def _lock_models(session: Session, jobs: Collection[int]) -> list[tuple[int, int]]:
@@ -204,14 +222,31 @@ def _may_end(state: str, outcome: str | None) -> bool:
     return state == JobState.RUNNING or (state in (JobState.READY, JobState.WAITING) and outcome == FailureReason.LOST)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The jobs that had files in the store at some moment. Of those that had ended before, it holds for ever."""
+
+    at: datetime  # by the database's clock, before the store was asked
+    jobs: Collection[int]
+
+    def covers(self, row: Due) -> bool:
+        return bool(row.finished_at < self.at)
+
+    def shows_none(self, row: Due) -> bool:
+        """Whether this job has no file, for certain."""
+        return self.covers(row) and row.job_id not in self.jobs
+
+
 class Retention:
     """Removes what is due, step by step. Two who do so do no harm."""
 
     def __init__(self, database: Database, store: Store) -> None:
         self._database, self._store = database, store
+        self._listing: Listing | None = None
+        self._list_at = 0.0  # not before, by the monotonic clock
 
     def step(self, deadline: float = math.inf) -> bool:
-        """See to some jobs; whether there may be more.
+        """See to some jobs; whether there is more to see to.
 
         Args:
             deadline: by the monotonic clock; from then on, files of no more than a few jobs are removed, for a store
@@ -224,15 +259,19 @@ class Retention:
         with self._database.reading() as session:
             due = session.execute(_DUE.order_by(Kept.sweep_id, Kept.job_id).limit(AT_ONCE)).all()
             keeps = {sweep: keep_of(session, sweep) for sweep in {row.sweep_id for row in due}}
+            # Asked before a transaction that writes: most sweeps have no model to free.
+            bests = [(sweep, keep.best) for sweep, keep in sorted(keeps.items()) if keep.best is not None]
+            over = {sweep: best for sweep, best in bests if below(session, sweep, best, at_most=1)[0]}
         freed, seen = 0, set()
-        for sweep, keep in sorted(keeps.items()):
-            freed += 0 if keep.best is None else self.free(sweep, keep.best, deadline)
+        for sweep in sorted(keeps):
+            freed += self.free(sweep, over[sweep], deadline) if sweep in over else 0
             seen.add(sweep)
             if time.monotonic() > deadline:
                 break
-        if not freed:  # else those are seen to first: what is due says that its sweep is to be looked at
-            self._remove([row for row in due if row.sweep_id in seen], keeps, deadline)
-        return bool(due)
+        if freed:  # those were seen to first: what is due says that its sweep is to be looked at
+            return True
+        removed = self._remove([row for row in due if row.sweep_id in seen], keeps, deadline)
+        return removed < len(due) or len(due) == AT_ONCE
 
     def free(self, sweep: int, best: int, deadline: float = math.inf) -> int:
         """Free some models of a sweep that rank below so many, in the database, then in the store; how many.
@@ -254,32 +293,47 @@ class Retention:
             self._remove(due, {sweep: keep}, deadline)
         return len(jobs)
 
-    def _remove(
-        self, due: Sequence[Row[int, int, int, float | None, str | None]], keeps: Mapping[int, Keep], deadline: float
-    ) -> None:
-        """Remove the files of these jobs, then what says that they are to go; until the deadline, but of a few."""
-        removed: list[Row[int, int, int, float | None, str | None]] = []
+    def _remove(self, due: Sequence[Due], keeps: Mapping[int, Keep], deadline: float) -> int:
+        """Remove the files of these jobs, then what says that they are to go; until the deadline, but of a few.
+
+        Returns:
+            The number of jobs.
+        """
+        removed: list[Due] = []
+        if not self._store.is_local:
+            self._list(due)
         for row in due:
             if len(removed) >= FEWEST and time.monotonic() > deadline:
                 break
             removed.append(row)
             gone = row.rank_key is None
+            if self._listing and self._listing.shows_none(row):
+                continue
             if not keeps[row.sweep_id].last:
                 self._store.remove_attempts(row.job_id, row.attempt, keep=None if gone else row.path)
             elif gone:
                 self._store.remove(best_path(row.job_id, row.attempt))
                 self._store.prune(row.job_id)
-        freed, tidied = (
-            [{"by_job": row.job_id, "by_attempt": row.attempt} for row in removed if (row.rank_key is None) is gone]
-            for gone in (True, False)
-        )
         started = time.monotonic()
         if removed:
             with self._database.writing() as session:
-                for statement, jobs in ((_FORGET, freed), (_TIDY, tidied)):
-                    if jobs:
-                        session.connection().execute(statement, jobs)
+                for statement, gone in ((_FORGET, True), (_TIDY, False)):
+                    if jobs := [(row.job_id, row.attempt) for row in removed if (row.rank_key is None) is gone]:
+                        session.connection().execute(statement.where(_seen(jobs)))
             self._pause(started)
+        return len(removed)
+
+    def _list(self, due: Sequence[Due]) -> None:
+        """List the jobs of a store that is no folder, where that may save many requests; seldom, if it takes long."""
+        listing, began = self._listing, time.monotonic()
+        unknown = sum(not (listing and listing.covers(row)) for row in due)
+        if unknown <= FEWEST or began < self._list_at:
+            return
+        with self._database.reading() as session:
+            at = session.scalars(select(now())).one()
+        self._listing = Listing(at=at, jobs=self._store.jobs())
+        ended = time.monotonic()
+        self._list_at = ended + LIST_REST * (ended - began)
 
     def _pause(self, started: float) -> None:
         if self._database.dialect == "sqlite":

@@ -123,11 +123,8 @@ class Store:
                     self._remove_folder(f"{self._root.rstrip('/')}/{job}")
 
     def remove_attempts(self, job: int, attempt: int, keep: str | None = None) -> None:
-        """Remove the files of a job's attempts up to this one, but for one that is kept; of later attempts, none.
-
-        Of another backend than a folder, those that were there when it was first asked.
-        """
-        if not self.is_local and job not in self._job_folders:
+        """Remove the files of a job's attempts up to this one, but for one that is kept; of later attempts, none."""
+        if self.is_local and not os.path.isdir(f"{self._root}/{job}"):  # as of most jobs that are over in a second
             return
         for file in self.files(job):
             if file.attempt <= attempt and file.path != keep:
@@ -181,6 +178,9 @@ class Store:
 
     @cached_property
     def _job_folders(self) -> set[int]:
+        return self.jobs()
+
+    def jobs(self) -> set[int]:
         """Jobs that have files. One list, for a look per job would be a request to the backend each."""
         with self._errors("list", ""):
             self._files.invalidate_cache()  # of this process: others have written since

@@ -62,6 +62,7 @@ class Service:
         self._deaf_until = 0.0  # by the wall clock, too
         self._name = schedulers.name()
         self._keep_at = 0.0  # not before, by the monotonic clock
+        self._retention: Retention | None = None  # made with its store, which may be away
 
     def run(self, stop: threading.Event) -> None:
         """Go round until `stop` is set. A database that is away is waited for."""
@@ -166,8 +167,8 @@ class Service:
         if time.monotonic() < self._keep_at:
             return
         try:
-            retention = Retention(self._database, Store(self._settings.store_url))
-            while retention.step(deadline) and time.monotonic() < deadline:
+            self._retention = self._retention or Retention(self._database, Store(self._settings.store_url))
+            while self._retention.step(deadline) and time.monotonic() < deadline:
                 pass
         except StoreError as error:
             logger.warning("files that are of no more use stay for now: %s", error)

@@ -93,8 +93,8 @@ def test_a_job_that_ends_while_its_sweep_is_cancelled_is_cancelled_with_it(
     }
     for cancel_first in (True, False):
         sweep = add_sweep()
-        ending, cancel = ends[end](claim(database)), lambda session, sweep=sweep: steering.cancel_sweep(session, sweep)
-        race(database, *((cancel, ending) if cancel_first else (ending, cancel)))
+        the_end, cancel = ends[end](claim(database)), lambda session, sweep=sweep: steering.cancel_sweep(session, sweep)
+        race(database, *((cancel, the_end) if cancel_first else (the_end, cancel)))
         assert states(database, sweep) == (SweepState.CANCELLED, [JobState.CANCELLED])
 
 

@@ -126,6 +126,8 @@ def test_models_below_the_best_are_freed_and_their_numbers_kept(
         with pytest.raises(NotFound, match=rf"the model of job {jobs[0]} was freed on .* `gridyard repeat {jobs[0]}`"):
             results.best_model(session, jobs[0])
         assert session.scalars(select(Kept.job_id).order_by(Kept.job_id)).all() == jobs[1:3]
+        freed = select(Model.job_id, Model.path).where(Model.freed_at.is_not(None))
+        assert {row.job_id: row.path for row in session.execute(freed)} == {job: best_path(job, 1) for job in jobs[::3]}
 
 
 def test_while_a_sweep_runs_a_model_goes_only_when_so_many_better_ones_are_there(
@@ -261,6 +263,26 @@ def test_a_store_of_objects_is_tidied_as_a_folder_is(
         session.execute(update(Model).values(content=None, path=best_path(better, 1)).where(Model.job_id == better))
     tidy(database, memory)
     assert files(memory) == [best_path(better, 1)]
+
+
+def test_a_store_of_objects_is_listed_for_many_jobs_and_not_while_a_listing_rests(
+    database: Database, add_sweep: AddSweep, succeed: Succeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a million objects a listing takes a minute: a few jobs are looked at one by one instead."""
+    memory, listings = Store(f"memory://{database.engine.url.database}"), list[set[int]]()
+    list_jobs = memory.jobs
+    monkeypatch.setattr(memory, "jobs", lambda: listings.append(list_jobs()) or listings[-1])
+    monkeypatch.setattr(retention, "FEWEST", 2)
+    monkeypatch.setattr(retention, "LIST_REST", 1e12)
+    steps, sweep = Retention(database, memory), add_sweep(20)
+    listed = []
+    for jobs in (2, 5, 5):
+        for job in succeed(sweep, *[0.5] * jobs):
+            memory.write(f"{job}/1/last.safetensors", b"y")
+        steps.step()
+        assert files(memory) == []
+        listed.append(len(listings))
+    assert listed == [0, 1, 1]
 
 
 def test_a_freed_model_cannot_be_half_there(database: Database, add_sweep: AddSweep, succeed: Succeed) -> None:
