@@ -16,7 +16,8 @@ from jobs.states import UNFINISHED, FailureReason, JobState, SweepState
 Held = tuple[int, int]  # (job, attempt) that a worker holds
 
 JOBS, ATTEMPTS, SWEEPS = table(Job), table(Attempt), table(Sweep)
-CAME_BACK = ", and came back"  # ends the error of a lost attempt whose worker did
+# What the error of a lost attempt tells besides: its worker came back; its end did, when it could not count any more.
+CAME_BACK, CAME_LATE = ", and came back", ", and its end came too late to count"
 
 
 def renew(session: Session, worker: str, held: Collection[Held], lease_seconds: float) -> dict[Held, Answer]:
@@ -69,12 +70,24 @@ def came_back(session: Session, worker: str, held: Collection[Held]) -> int:
     of_jobs = select(JOBS.c.id).where(JOBS.c.id.in_({job for job, _ in held}))
     session.connection().execute(of_jobs.order_by(JOBS.c.id).with_for_update())  # before attempts, as all do
     here = (tuple_(ATTEMPTS.c.job_id, ATTEMPTS.c.attempt).in_(list(held)), ATTEMPTS.c.worker == worker)
-    lost = (ATTEMPTS.c.outcome == FailureReason.LOST, ATTEMPTS.c.error.not_like(f"%{CAME_BACK}"))
+    lost = (ATTEMPTS.c.outcome == FailureReason.LOST, ATTEMPTS.c.error.not_like(f"%{CAME_BACK}%"))
     told = update(ATTEMPTS).where(*here, *lost).values(error=ATTEMPTS.c.error + CAME_BACK)
     jobs = session.connection().execute(told.returning(ATTEMPTS.c.job_id)).scalars().all()
     counted = (JOBS.c.id.in_(jobs), JOBS.c.lost > 0, JOBS.c.state.in_(UNFINISHED))
     one_less = {"lost": JOBS.c.lost - 1, "failures": JOBS.c.failures - 1}
     return execute_update(session, update(JOBS).where(*counted).values(one_less)) if jobs else 0
+
+
+def came_late(session: Session, claim: Claim) -> bool:
+    """The end of an attempt was refused: where it had been taken for lost, its story tells so from now on.
+
+    Returns:
+        Whether that is new; false, too, of an end that was refused because it is recorded already.
+    """
+    here = (ATTEMPTS.c.job_id == claim.job, ATTEMPTS.c.attempt == claim.attempt, ATTEMPTS.c.worker == claim.worker)
+    lost = (ATTEMPTS.c.outcome == FailureReason.LOST, ATTEMPTS.c.error.not_like(f"%{CAME_LATE}"))
+    told = update(ATTEMPTS).where(*here, *lost).values(error=ATTEMPTS.c.error + CAME_LATE)
+    return bool(execute_update(session, told))
 
 
 def record_epochs(session: Session, reports: Sequence[tuple[Claim, Sequence[EpochReport]]]) -> set[int]:

@@ -6,13 +6,15 @@ import time
 from collections import Counter
 from dataclasses import replace
 
-from db import results
+from db import leases, results
 from db.session import Database
+from jobs import logs
 from jobs.errors import DatabaseAway, DatabaseError, NotFound, RowDamaged
 from jobs.settings import Settings
 from jobs.spec import JobSpec
 from workers.holdings import Holdings
 from workers.spool import Spool, Waiting, age_seconds
+from workers.watch import Watch
 from workers.writing import free, together, write_ends
 
 logger = logging.getLogger(__name__)
@@ -125,14 +127,20 @@ class Delivery:
         watch, began = end.watch(), time.monotonic()
         for _, refusal in together(self._database, [watch], write_ends):
             raise refusal
-        if watch.became is None:
-            free(self._database, self._settings.store_url, watch)
-        else:
+        told, level = watch.became or "is recorded already", logging.INFO
+        if late := watch.became is None and self._came_late(watch):
+            told, level = f"{end.told} counts no longer, for the job was taken back", logging.WARNING
+        if watch.became or late:
             self._holdings.outcomes.count(watch.came_to)
         self._spool.remove(end.claim)
-        told = watch.became or "is recorded already, or counts no longer: the job was taken back"
-        seconds = time.monotonic() - began
-        logger.info("job %d: attempt %d, from the spool: %s (%.1f s)", waiting.job, waiting.attempt, told, seconds)
+        line, seconds = "job %d of sweep %d: attempt %d, from the spool: %s (%.1f s)", time.monotonic() - began
+        logger.log(level, line, end.claim.job, spec.sweep, end.claim.attempt, told, seconds, extra=logs.of(end.claim))
+
+    def _came_late(self, watch: Watch) -> bool:
+        """Let go of an end that was refused; whether it came too late, which its attempt's story tells from now on."""
+        free(self._database, self._settings.store_url, watch)
+        with self._database.writing() as session:
+            return leases.came_late(session, watch.claim)
 
     def _set_aside(self, waiting: Waiting, error: Exception) -> None:
         try:

@@ -44,6 +44,13 @@ class End:
     failure: Failure | None = None
     preempted: bool = False  # it was stopped because its worker was
 
+    @property
+    def told(self) -> str:
+        """What it is, in words."""
+        if self.result:
+            return f"its result ({self.result.score:.6g} after {self.result.epochs} epochs)"
+        return f"its failure ({self.failure.reason})" if self.failure else "that it was given back"
+
     def watch(self) -> Watch:
         """As its slot had it."""
         job = self.claim.job

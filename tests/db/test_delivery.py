@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from db import claiming, ending, history, results, steering, upkeep
+from db import claiming, ending, history, leases, results, steering, upkeep
 from db.clock import now
 from db.models import Attempt, Job
 from db.session import Database
@@ -284,10 +284,39 @@ class TestLate:
         with caplog.at_level(logging.INFO):
             machine.delivery.round()
         assert (row(claimed.job), machine.spool.waiting()) == (before, [])
-        assert "counts no longer" in caplog.text
+        told = "job 1 of sweep 1: attempt 1, from the spool: its result (0.1 after 2 epochs) counts no longer"
+        assert [record.levelname for record in caplog.records if told in record.getMessage()] == ["WARNING"]
         assert not machine.store.exists("1/1/best.safetensors")
         assert machine.store.exists("1/1/last.safetensors")  # the successor may have started from it
         assert machine.store.exists("1/2/best.safetensors") == (end == "succeeded")
+
+    def test_one_that_is_dropped_is_told_with_its_attempt_and_counted_once(
+        self, machine: Machine, add_sweep: AddSweep, result: Result
+    ) -> None:
+        add_sweep()
+        claimed = machine.claim()
+        machine.rescue(claimed.job)
+        machine.claim("w2")
+        for _ in range(2):  # the second time as after a death between the database and the removal of the file
+            machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+            assert machine.delivery.round() == 1
+        story = "worker w1 went silent, and its end came too late to count"
+        assert machine.attempts(claimed.job) == [("lost", story), (None, None)]
+        assert machine.holdings.outcomes.counted() == {"claim lost": 1}
+
+    def test_a_worker_whose_end_came_too_late_has_still_come_back_only_once(
+        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
+    ) -> None:
+        add_sweep()
+        claimed = machine.claim()
+        machine.rescue(claimed.job)
+        machine.claim("w2")
+        for back in (1, 0):
+            with machine.database.writing() as session:
+                assert leases.came_back(session, "w1", [(claimed.job, claimed.attempt)]) == back
+            machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+            machine.delivery.round()
+        assert row(claimed.job)["lost"] == 0
 
     def test_it_does_not_count_for_a_job_that_was_finished_and_made_ready_again(
         self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
