@@ -67,8 +67,12 @@ class Trouble:
         self._began: float | None = None
         self._remind_at = 0.0  # not before, by the monotonic clock
 
-    def met(self, error: object) -> None:
-        """It has gone wrong."""
+    def met(self, error: object, trace: Exception | None = None) -> None:
+        """It has gone wrong.
+
+        Args:
+            trace: an error that nobody expected, to be said with its traceback.
+        """
         now = time.monotonic()
         if self._began is None:
             self._began = now
@@ -76,7 +80,8 @@ class Trouble:
             return
         self._remind_at = now + REMIND_SECONDS
         since = f" for {now - self._began:.0f} s" if now > self._began else ""
-        self._logger.warning("%s%s: %s", self._told, since, error)
+        level = logging.ERROR if trace else logging.WARNING
+        self._logger.log(level, "%s%s: %s", self._told, since, error, exc_info=trace)
 
     def gone(self) -> None:
         """It has not."""

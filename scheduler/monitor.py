@@ -158,7 +158,8 @@ def _handler(pulse: Pulse) -> type[BaseHTTPRequestHandler]:
                 self._answer(200, CONTENT_TYPE_LATEST, generate_latest(pulse.registry))
             elif path == "/healthz":
                 trouble = pulse.trouble()
-                told = {"ok": trouble is None, "trouble": trouble and masked(trouble)}
+                failing = {step: masked(why) for step, why in pulse.failing().items()}
+                told = {"ok": trouble is None, "trouble": trouble and masked(trouble), "failing": failing}
                 self._answer(200 if trouble is None else 503, "application/json", json.dumps(told).encode() + b"\n")
             else:
                 self._answer(404, "text/plain", b"there are /metrics and /healthz\n")

@@ -2,6 +2,14 @@
 
 from dataclasses import dataclass
 
+# What comes after a round's first transaction, step by step -> what does not happen while it fails.
+STEPS = {
+    "removal": "nothing is removed",
+    "extension": "nothing is extended",
+    "retention": "files that are of no more use stay for now",
+    "bells": "no bell is rung",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Round:

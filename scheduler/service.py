@@ -7,20 +7,19 @@ several, one rings.
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from db import clock, counts, extension, removal, schedulers, turns, upkeep, workers
 from db.retention import Retention
 from db.ringer import Ringer
 from db.session import Database
 from jobs import logs
-from jobs.errors import DatabaseAway, DatabaseError, GridyardError, StoreError
+from jobs.errors import DatabaseAway, DatabaseError, StoreError
 from jobs.settings import Settings
 from jobs.store import Store
 from scheduler import extend
 from scheduler.pulse import Pulse
 from scheduler.round import Round
+from scheduler.steps import Steps
 from workers import bell
 from workers.pace import rest
 
@@ -32,29 +31,13 @@ STORE_SECONDS = 30.0  # after a store that failed, before it is asked again
 logger = logging.getLogger(__name__)
 
 
-@contextmanager
-def _apart(undone: str) -> Iterator[None]:
-    """A part of a round that keeps no other from its turn: whatever goes wrong in it is told, and the round goes on.
-
-    Raises:
-        DatabaseAway: the database is away, for all other parts too.
-    """
-    try:
-        yield
-    except DatabaseAway:
-        raise
-    except GridyardError as error:
-        logger.warning("%s: %s", undone, error)
-    except Exception:
-        logger.exception("%s", undone)
-
-
 class Service:
     """The scheduler of one database. Run it in a process or a thread of its own."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
         self.pulse = Pulse(settings.tick_seconds)
+        self._steps = Steps(self.pulse)
         self._idle = logs.Trouble(logger, "no round", over="the rounds go on")
         self._ringer = Ringer(database)
         self._ring_at = 0.0  # not before, by the monotonic clock
@@ -77,7 +60,7 @@ class Service:
                 self._idle.met(error)
             except Exception as error:  # the loop is the last one to notice that something is wrong: it must go on
                 self.pulse.failed(error, away=False)
-                logger.exception("no round")
+                self._idle.met(error, trace=error)
             stop.wait(self._settings.tick_seconds)
         self.close()
 
@@ -108,14 +91,15 @@ class Service:
             raise
         self._round_at = time.time()  # also if the rest of the round fails: rescues go on
         removed = extended = rung = 0
-        with _apart("nothing is removed"):
+        with self._steps.turn("removal"):
             removed = self._remove_abandoned()
-        with _apart("nothing is extended"):
+        with self._steps.turn("extension"):
             extended = self._extend_abandoned()
-        with _apart("files that are of no more use stay for now"):
-            self._tidy()
-        if self._settings.broker:
-            with _apart("no bell is rung"):
+        if time.monotonic() >= self._keep_at:
+            with self._steps.turn("retention"):
+                self._tidy()
+        if self._settings.broker and time.monotonic() >= self._ring_at:
+            with self._steps.turn("bells"):
                 rung = self._ring()
         self._round_at = time.time()
         if rescued or due or removed:
@@ -142,7 +126,7 @@ class Service:
             sweeps = removal.abandoned(session)
         gone, deadline = 0, time.monotonic() + REMOVING_SECONDS
         for sweep in sweeps:
-            with _apart(f"sweep {sweep} is not removed"):
+            with self._steps.part("removal", f"sweep {sweep} is not removed"):
                 this = removal.Removal(self._database, sweep, Store(self._settings.store_url))
                 while this.step():
                     if time.monotonic() > deadline:
@@ -156,7 +140,7 @@ class Service:
             sweeps = extension.abandoned(session)
         gone_on, deadline = 0, time.monotonic() + REMOVING_SECONDS
         for sweep in sweeps:
-            with _apart(f"sweep {sweep} is not extended"):
+            with self._steps.part("extension", f"sweep {sweep} is not extended"):
                 extend.carry_on(self._database, sweep, seconds=max(0.001, deadline - time.monotonic()))
                 gone_on += 1
         return gone_on
@@ -164,20 +148,18 @@ class Service:
     def _tidy(self) -> None:
         """Remove what succeeded jobs need no more; for a while only, as the removal."""
         deadline = time.monotonic() + KEEPING_SECONDS
-        if time.monotonic() < self._keep_at:
-            return
         try:
             self._retention = self._retention or Retention(self._database, Store(self._settings.store_url))
             while self._retention.step(deadline) and time.monotonic() < deadline:
                 pass
-        except StoreError as error:
-            logger.warning("files that are of no more use stay for now: %s", error)
+        except StoreError:
             self._keep_at = time.monotonic() + STORE_SECONDS
+            raise
 
     def _ring(self) -> int:
         """One bell for each idle slot that would find a job, however many jobs there are."""
         rung, began = 0, time.monotonic()
-        if began < self._ring_at or not self._ringer.may_ring():
+        if not self._ringer.may_ring():
             return 0
         with self._database.reading() as session:
             idle = workers.idle_slots(session)
@@ -187,5 +169,6 @@ class Service:
                 rung += count
             elif count:  # the broker is away: rescues must not wait for it in each round
                 self._ring_at = rest(began, most=QUIET_SECONDS)
+                self._steps.fail("bells", ConnectionError("the broker does not take them"))
                 break
         return rung

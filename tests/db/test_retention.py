@@ -209,6 +209,8 @@ def test_the_scheduler_does_it_and_a_store_that_is_away_is_asked_again_later(
         scheduler.tick()
     scheduler.tick()
     assert len(files(store)) == 1  # it waits
+    failures = scheduler.pulse.registry.get_sample_value("gridyard_step_failures_total", {"step": "retention"})
+    assert failures == 1
     monkeypatch.setattr(scheduler, "_keep_at", 0.0)
     scheduler.tick()
     assert files(store) == []

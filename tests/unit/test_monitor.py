@@ -1,6 +1,7 @@
 """/metrics and /healthz of the scheduler, and the dashboard and rules that use them."""
 
 import json
+import logging
 import os
 import re
 import socket
@@ -16,12 +17,13 @@ from ruamel.yaml import YAML
 from db import gauges, migrate
 from db import workers as register
 from db.session import Database
-from jobs.errors import DatabaseAway, SettingsError
+from jobs.errors import DatabaseAway, SettingsError, StoreError
 from jobs.settings import Settings
 from scheduler import monitor
 from scheduler.pulse import AWAY_SECONDS, Pulse
-from scheduler.round import Round
+from scheduler.round import STEPS, Round
 from scheduler.service import Service
+from scheduler.steps import Steps
 from workers import health
 
 ROOT = Path(__file__).parents[2]
@@ -144,7 +146,7 @@ def asked(database: Database, clock: Clock) -> Iterator[Asked]:
 class TestAsked:
     def test_health_is_a_status_and_a_reason(self, asked: Asked, clock: Clock) -> None:
         code, body = asked.get("/healthz")
-        assert (code, json.loads(body)) == (200, {"ok": True, "trouble": None})
+        assert (code, json.loads(body)) == (200, {"ok": True, "trouble": None, "failing": {}})
         clock.now = 1_000.0
         code, body = asked.get("/healthz")
         assert code == 503
@@ -153,7 +155,25 @@ class TestAsked:
     def test_health_tells_no_password(self, asked: Asked, clock: Clock) -> None:
         clock.now = 100.0
         asked.pulse.failed(DatabaseAway("database postgresql://yard:s3cret@db/yard: gone"), away=True)
-        assert "s3cret" not in asked.get("/healthz")[1]
+        asked.pulse.step_failed("retention", StoreError("store s3://yard:s3cret@store: gone"))
+        clock.now = 200.0
+        told = asked.get("/healthz")[1]
+        assert "StoreError" in told
+        assert "s3cret" not in told
+
+    def test_a_step_that_fails_is_counted_at_once_and_told_after_a_while(self, asked: Asked, clock: Clock) -> None:
+        for clock.now in (0.0, 1.0, AWAY_SECONDS - 1.0):
+            asked.pulse.done(IDLE, 0.1)
+            asked.pulse.step_failed("retention", StoreError("it is full"))
+            assert json.loads(asked.get("/healthz")[1])["failing"] == {}
+        clock.now = AWAY_SECONDS
+        code, body = asked.get("/healthz")
+        told = {"retention": "for 60 s: StoreError: it is full"}
+        assert (code, json.loads(body)) == (200, {"ok": True, "trouble": None, "failing": told})
+        found = asked.values()
+        assert [found["gridyard_step_failures_total", step] for step in ("retention", "removal")] == [3, 0]
+        asked.pulse.step_done("retention")
+        assert json.loads(asked.get("/healthz")[1])["failing"] == {}
 
     def test_nothing_else_is_there(self, asked: Asked) -> None:
         assert asked.get("/")[0] == 404
@@ -213,6 +233,50 @@ def test_the_loop_tells_its_pulse(database: Database, tmp_path: Path) -> None:
 
     service.run(OneRound())  # type: ignore[arg-type]
     assert service.pulse.registry.get_sample_value("gridyard_rounds_total", {"end": "done"}) == 1
+
+
+class TestSteps:
+    @staticmethod
+    def failures(service: Service) -> dict[str, float | None]:
+        read = service.pulse.registry.get_sample_value
+        return {step: read("gridyard_step_failures_total", {"step": step}) for step in STEPS}
+
+    def test_one_that_fails_each_time_is_counted_each_time_and_said_once_and_the_round_goes_on(
+        self, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = Service(database, Settings(home=tmp_path))
+        with monkeypatch.context() as patch:
+            patch.setattr(service, "_remove_abandoned", lambda: 1 // 0)
+            for _ in range(3):
+                service.tick()
+        assert self.failures(service) == {"removal": 3, "extension": 0, "retention": 0, "bells": 0}
+        (line,) = [record for record in caplog.records if "nothing is removed" in record.getMessage()]
+        assert line.levelname == "ERROR"
+        assert line.exc_info
+        with caplog.at_level(logging.INFO):
+            service.tick()
+        assert "over: nothing is removed" in caplog.text
+        assert self.failures(service)["removal"] == 3
+
+    def test_a_part_that_fails_keeps_no_other_from_its_turn_and_its_step_has_failed(self) -> None:
+        clock = Clock()
+        pulse = Pulse(1.0, clock)
+        steps, turns = Steps(pulse), 0
+        for clock.now in (0.0, 100.0):
+            with steps.turn("removal"):
+                with steps.part("removal", "sweep 7 is not removed"):
+                    raise StoreError("it is full")
+                turns += 1
+        assert (turns, pulse.failing()) == (2, {"removal": "for 100 s: StoreError: it is full"})
+        with steps.turn("removal"), steps.part("removal", "sweep 7 is not removed"):
+            pass
+        assert pulse.failing() == {}
+
+    def test_a_database_that_is_away_is_no_failure_of_a_step(self) -> None:
+        pulse = Pulse(1.0, Clock())
+        with pytest.raises(DatabaseAway), Steps(pulse).turn("removal"):
+            raise DatabaseAway("gone")
+        assert pulse.registry.get_sample_value("gridyard_step_failures_total", {"step": "removal"}) == 0
 
 
 def test_a_port_that_is_taken_is_named(asked: Asked, database: Database) -> None:

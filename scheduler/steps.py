@@ -1,0 +1,58 @@
+"""The steps of a round: one that fails keeps no other from its turn, and does not stay hidden."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from jobs import logs
+from jobs.errors import DatabaseAway, GridyardError
+from scheduler.pulse import Pulse
+from scheduler.round import STEPS
+
+logger = logging.getLogger(__name__)
+
+
+class Steps:
+    """Tells the log and the pulse which steps fail. For one thread."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        self._pulse = pulse
+        self._troubles: dict[str, logs.Trouble] = {}  # by what does not happen
+        self._failed: set[str] = set()  # steps whose last turn failed, as a whole or in part
+
+    @contextmanager
+    def turn(self, step: str) -> Iterator[None]:
+        """The step's turn in a round: whatever goes wrong in it is told, and the round goes on.
+
+        Raises:
+            DatabaseAway: the database is away, for all other steps too.
+        """
+        self._failed.discard(step)
+        with self.part(step, STEPS[step]):
+            yield
+        if step not in self._failed:
+            self._pulse.step_done(step)
+
+    @contextmanager
+    def part(self, step: str, undone: str) -> Iterator[None]:
+        """A part of the step's turn that keeps no other part from its own.
+
+        Raises:
+            DatabaseAway: as `turn`.
+        """
+        try:
+            yield
+        except DatabaseAway:
+            raise
+        except Exception as error:
+            self.fail(step, error)
+            trouble = self._troubles.setdefault(undone, logs.Trouble(logger, undone, over=f"over: {undone}"))
+            trouble.met(error, trace=None if isinstance(error, GridyardError) else error)
+        else:
+            if undone in self._troubles:
+                self._troubles.pop(undone).gone()
+
+    def fail(self, step: str, error: Exception) -> None:
+        """The step has failed in this turn, and whoever saw it has said so."""
+        self._failed.add(step)
+        self._pulse.step_failed(step, error)
