@@ -116,11 +116,12 @@ class Store:
             return bool(self._files.isfile(full))
 
     def remove_jobs(self, jobs: Iterable[int]) -> None:
-        """Remove all files of these jobs, those of folders that are there when it is first asked."""
+        """Remove all files of these jobs; of objects, those of jobs that had any when it was first asked."""
         for job in jobs:
-            if job in self._job_folders:
+            full = f"{self._root.rstrip('/')}/{job}"
+            if os.path.lexists(full) if self.is_local else job in self._listed:
                 with self._errors("remove", str(job)):
-                    self._remove_folder(f"{self._root.rstrip('/')}/{job}")
+                    self._remove_folder(full)
 
     def remove_attempts(self, job: int, attempt: int, keep: str | None = None) -> None:
         """Remove the files of a job's attempts up to this one, but for one that is kept; of later attempts, none."""
@@ -177,7 +178,7 @@ class Store:
             return shutil.disk_usage(folder).free
 
     @cached_property
-    def _job_folders(self) -> set[int]:
+    def _listed(self) -> set[int]:
         return self.jobs()
 
     def jobs(self) -> set[int]:
@@ -195,7 +196,8 @@ class Store:
         elif self.is_local:
             shutil.rmtree(full)  # removes links in it, and follows none
         else:
-            self._files.rm(full, recursive=True)
+            with contextlib.suppress(FileNotFoundError):  # all of it went since it was listed
+                self._files.rm(full, recursive=True)
 
     def _full(self, path: str) -> str:
         parts = path.split("/")

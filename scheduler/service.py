@@ -9,6 +9,7 @@ import threading
 import time
 
 from db import clock, counts, extension, removal, schedulers, turns, upkeep, workers
+from db.removal import Removal
 from db.retention import Retention
 from db.ringer import Ringer
 from db.session import Database
@@ -45,6 +46,7 @@ class Service:
         self._deaf_until = 0.0  # by the wall clock, too
         self._name = schedulers.name()
         self._keep_at = 0.0  # not before, by the monotonic clock
+        self._removals: dict[int, Removal] = {}
         self._retention: Retention | None = None  # made with its store, which may be away
 
     def run(self, stop: threading.Event) -> None:
@@ -125,10 +127,12 @@ class Service:
         with self._database.reading() as session:
             sweeps = removal.abandoned(session)
         gone, deadline = 0, time.monotonic() + REMOVING_SECONDS
+        self._removals = {sweep: begun for sweep, begun in self._removals.items() if sweep in sweeps}
         for sweep in sweeps:
             with self._steps.part("removal", f"sweep {sweep} is not removed"):
-                this = removal.Removal(self._database, sweep, Store(self._settings.store_url))
-                while this.step():
+                if sweep not in self._removals:  # else it goes on where it was, and lists no store again
+                    self._removals[sweep] = Removal(self._database, sweep, Store(self._settings.store_url))
+                while self._removals[sweep].step():
                     if time.monotonic() > deadline:
                         return gone
                 gone += 1

@@ -204,6 +204,29 @@ def test_the_scheduler_removes_for_a_while_only_and_goes_on_in_its_next_round(
     assert rows(database)["sweeps"] == 0
 
 
+def test_a_store_of_objects_is_listed_once_for_a_removal_of_several_rounds(
+    database: Database, add_finished: AddFinished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a million objects a listing takes a minute."""
+    monkeypatch.setattr("scheduler.service.REMOVING_SECONDS", 0.0)
+    monkeypatch.setattr(removal, "FIRST", 2)
+    memory, sweep = Store(f"memory://{database.engine.url.database}"), add_finished(12)
+    for job in range(1, 13):
+        memory.write(f"{job}/1/last.safetensors", b"x")
+    with database.writing() as session:
+        removal.mark(session, sweep)
+        session.execute(update(Sweep).values(touched_at=now(-removal.ABANDONED_SECONDS - 1)))
+    scheduler, listings, jobs = Service(database, Settings(store=memory.url)), list[set[int]](), Store.jobs
+    monkeypatch.setattr(Store, "jobs", lambda self: listings.append(jobs(self)) or listings[-1])
+    rounds = 1
+    while not scheduler.tick().removed:
+        rounds += 1
+        assert rounds < 12
+    assert rounds > 2
+    assert len(listings) == 1
+    assert list(memory.files()) == []
+
+
 def test_a_store_that_refuses_stops_neither_the_scheduler_nor_loses_the_rows_that_name_the_files(
     database: Database, add_finished: AddFinished, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
