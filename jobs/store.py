@@ -118,14 +118,13 @@ class Store:
     def remove_jobs(self, jobs: Iterable[int]) -> None:
         """Remove all files of these jobs; of objects, those of jobs that had any when it was first asked."""
         for job in jobs:
-            full = f"{self._root.rstrip('/')}/{job}"
-            if os.path.lexists(full) if self.is_local else job in self._listed:
+            if self._has(job):
                 with self._errors("remove", str(job)):
-                    self._remove_folder(full)
+                    self._remove_folder(f"{self._root.rstrip('/')}/{job}")
 
     def remove_attempts(self, job: int, attempt: int, keep: str | None = None) -> None:
         """Remove the files of a job's attempts up to this one, but for one that is kept; of later attempts, none."""
-        if self.is_local and not os.path.isdir(f"{self._root}/{job}"):  # as of most jobs that are over in a second
+        if self.is_local and not self._has(job):  # as of most jobs that are over in a second
             return
         for file in self.files(job):
             if file.attempt <= attempt and file.path != keep:
@@ -177,6 +176,13 @@ class Store:
         with self._errors("look at", ""):
             return shutil.disk_usage(folder).free
 
+    def _has(self, job: int) -> bool:
+        """Whether there is a folder of this job; of objects, whether there was any when it was first asked."""
+        if not self.is_local:
+            return job in self._listed
+        with self._errors("look for", str(job)):
+            return _is_there(f"{self._root}/{job}")
+
     @cached_property
     def _listed(self) -> set[int]:
         return self.jobs()
@@ -224,6 +230,19 @@ class Store:
 def best_path(job: int, attempt: int) -> str:
     """Where an attempt keeps its best model."""
     return f"{job}/{attempt}/best.safetensors"
+
+
+def _is_there(path: str) -> bool:
+    """Whether a local path is there; unlike `os.path.exists`, which takes a file system that is away for an empty one.
+
+    Raises:
+        OSError: nobody can say.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:

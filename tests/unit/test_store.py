@@ -1,5 +1,6 @@
 """The store: whole files under one root, local or by fsspec."""
 
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -120,6 +121,22 @@ def test_removing_the_files_of_a_job_follows_no_link(tmp_path: Path) -> None:
     store.remove_jobs([7, 8])
     assert list((tmp_path / "store").iterdir()) == []
     assert (tmp_path / "outside/a").read_bytes() == b"x"
+
+
+def test_a_file_system_that_is_away_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what says that the files are to go would go, and they would stay for ever."""
+    store = Store(str(tmp_path / "store"))
+    store.write("7/1/a", b"x")
+
+    def stale(path: str) -> None:
+        raise OSError(errno.ESTALE, "stale file handle")
+
+    monkeypatch.setattr("jobs.store.os.lstat", stale)
+    for remove in (lambda: store.remove_jobs([7]), lambda: store.remove_attempts(7, 1)):
+        with pytest.raises(StoreError, match=r"could not look for '7': OSError: .*stale file handle"):
+            remove()
 
 
 def test_files_that_cannot_be_removed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
