@@ -3,7 +3,6 @@
 A few rows go through network and loss when a job is built, so that a wrong shape is told before an epoch has begun.
 """
 
-import copy
 import hashlib
 import inspect
 from collections.abc import Mapping
@@ -18,10 +17,9 @@ from jobs.layers import Standardise, Unstandardise, stateless_dropout
 from jobs.metrics import METRICS, Metric
 from jobs.own import KINDS, OwnTask, refuse, shown
 from jobs.own_rows import Rows, parts_of
+from jobs.own_trial import ROWS, try_out
 from jobs.params import TrainingParams
 from jobs.problem import Model, Problem, Signature, Split
-
-TRIED = 3  # rows that go through network and loss before the first epoch
 
 
 @dataclass(frozen=True)
@@ -62,16 +60,16 @@ def after(own: OwnTask, net: nn.Module, signature: Signature) -> nn.Module:
     Raises:
         InputError: they have none that fits what is predicted.
     """
-    rows = torch.zeros(TRIED, *signature.input_shape)
+    rows = torch.zeros(ROWS, *signature.input_shape)
     with torch.no_grad():
         outputs = net.eval()(rows)
     net.train()
     classes = len(signature.classes)
-    allowed = [(TRIED, classes or 1)] + ([(TRIED, 1)] if classes == 2 else [])
+    allowed = [(ROWS, classes or 1)] + ([(ROWS, 1)] if classes == 2 else [])
     if not isinstance(outputs, Tensor) or tuple(outputs.shape) not in allowed:
         what = f"logits of {classes} classes" if classes else "values"
         expected = " or ".join(map(str, allowed))
-        refuse(own, f"for {TRIED} rows its network gives {shown(outputs)}; {what} have shape {expected}")
+        refuse(own, f"for {ROWS} rows its network gives {shown(outputs)}; {what} have shape {expected}")
     if not classes:
         return Unstandardise((1,))
     return logits.after(outputs.shape[1])
@@ -100,7 +98,7 @@ def made_of_parts(own: OwnTask, params: TrainingParams, seed: int) -> Problem:
         fingerprint=parts.fingerprint,
         raw=parts.rows.__getitem__,
     )
-    try_out(own, problem)
+    try_out(own, params, problem)
     return problem
 
 
@@ -119,29 +117,6 @@ def usual_loss(kind: str, params: TrainingParams, outputs: Tensor, targets: Tens
     if kind == "classification":
         return logits.loss(targets)(outputs, targets)
     return losses.regression(getattr(params, "loss", "mse"), getattr(params, "huber_delta", 1.0))(outputs, targets)
-
-
-def try_out(own: OwnTask, problem: Problem) -> None:
-    """A few training rows through a copy of the network, its loss and back: nothing of the job itself is touched.
-
-    Raises:
-        InputError: the loss is none for each sample, or the network has weights that cannot be trained.
-    """
-    net = copy.deepcopy(problem.model.net).train()
-    inputs, targets = problem.train.inputs[:TRIED], problem.train.targets[:TRIED]
-    named = {name: weight for name, weight in net.named_parameters() if weight.requires_grad}
-    if not named:
-        refuse(own, "its network has no weights that could be trained")
-    found = problem.loss(net(inputs), targets)
-    if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(inputs):
-        wanted = f'a value for every sample, shape ({len(inputs)},): with losses of torch write reduction="none"'
-        refuse(own, f"for {len(inputs)} samples its loss is {shown(found)}; it must be {wanted}")
-    if not found.requires_grad:
-        refuse(own, "its loss does not depend on the network's weights: was it detached, or made of numbers?")
-    gradients = torch.autograd.grad(found.mean(), list(named.values()), allow_unused=True)
-    unused = [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]
-    if unused:
-        refuse(own, f"weights of its network that no output depends on: {', '.join(unused)}; remove them")
 
 
 def all_metrics(own: OwnTask) -> Mapping[str, Metric]:

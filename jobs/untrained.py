@@ -20,6 +20,11 @@ def digest(net: nn.Module) -> str:
 
     Where an attribute cannot be compared, such as a lambda, it is the network's own.
     """
+    return attributes(net) or f"of network {id(net)}"
+
+
+def attributes(net: nn.Module) -> str | None:
+    """As `digest`; None where one cannot be compared."""
     found = hashlib.sha256()
     for weight in net.parameters():
         if not weight.requires_grad:
@@ -30,7 +35,7 @@ def digest(net: nn.Module) -> str:
         try:
             found.update(dumped({name: own for name, own in vars(module).items() if name not in ELSEWHERE}))
         except Exception:  # whatever an object of the user's own raises when it is asked for its bytes
-            return f"of network {id(net)}"
+            return None
     return found.hexdigest()
 
 
