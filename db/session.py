@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -125,6 +127,19 @@ class Database:
             raise DatabaseAway(f"database {self}: {_told(error)}") from error
         except SQLAlchemyError as error:
             raise DatabaseError(f"database {self}: {_told(error)}") from error
+
+    def takes_connections(self) -> bool:
+        """Whether its server is there and lets people in, whatever it says to us; True of SQLite.
+
+        libpq asks as `pg_isready` does: neither the words of an error, which are in the server's language, nor its
+        class tell a wrong password from a closed port. Blocks the whole process for up to 2 s.
+        """
+        if self.dialect == "sqlite":
+            return True
+        _, given = self.engine.dialect.create_connect_args(self.engine.url)
+        known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+        options = {name: value for name, value in given.items() if name in known} | {"connect_timeout": 2}
+        return pq.PGconn.ping(make_conninfo("", **options).encode()) == pq.Ping.OK
 
     def close(self) -> None:
         self.engine.dispose()

@@ -5,7 +5,7 @@ import logging
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -37,7 +37,10 @@ class Yard(Collector):
         self._lock = threading.Lock()  # one look at a time, however many ask
         self._tallies: Mapping[str, Mapping[str, int]] | None = None  # what each worker had counted at the last look
         self._attempts: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
-        self._look()  # what was counted before we came
+
+    def begin(self) -> None:
+        """What was counted before is not counted again."""
+        self._look()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: it must not need a database to be registered."""
@@ -109,22 +112,25 @@ def _of(found: gauges.Gauges) -> Iterator[Metric]:
 
 
 @contextmanager
-def serving(settings: Settings, database: Database, pulse: Pulse) -> Iterator[None]:
+def serving(settings: Settings, database: Database, pulse: Pulse) -> Iterator[Callable[[], None]]:
     """Answer at `settings.monitor`, if that is set, while the block lasts.
+
+    Yields a function to be called when the database is there: attempts that end from then on are counted.
 
     Raises:
         SettingsError: nothing can be served there.
     """
     if settings.monitor_address is None:
-        yield
+        yield lambda: None
         return
-    pulse.registry.register(Yard(database))
+    yard = Yard(database)
+    pulse.registry.register(yard)
     server = _listen(settings.monitor_address, settings.monitor, pulse)
     thread = threading.Thread(target=server.serve_forever, name="monitor", daemon=True)
     thread.start()
     logger.info("serving /metrics and /healthz on %s:%d", *server.server_address[:2])
     try:
-        yield
+        yield yard.begin
     finally:
         server.shutdown()
         thread.join()

@@ -18,6 +18,15 @@ from workers.slots import Slots
 logger = logging.getLogger(__name__)
 
 
+def show_life(settings: Settings) -> None:
+    """To the health check of a container: the worker is at work or waits, wherever the database is."""
+    if settings.health_file:
+        try:
+            health.touch(settings.health_file)
+        except OSError as error:
+            logger.warning("GRIDYARD_HEALTH_FILE: %s", error)
+
+
 class Heartbeat:
     """A thread that beats until it is stopped."""
 
@@ -48,7 +57,7 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.heartbeat_seconds * random.uniform(0.8, 1.0)):  # not all in step
-            self._show_life()
+            show_life(self._settings)
             held = self._holdings.attempts()
             try:
                 self._holdings.tell(self._beat(held))
@@ -59,14 +68,6 @@ class Heartbeat:
                 self._give_up_if_alone_for_long(held)
             except Exception:  # a worker without a heartbeat would lose every job it takes
                 logger.exception("no heartbeat")
-
-    def _show_life(self) -> None:
-        """To the health check of a container: this thread goes round, wherever the database is."""
-        if self._settings.health_file:
-            try:
-                health.touch(self._settings.health_file)
-            except OSError as error:
-                logger.warning("GRIDYARD_HEALTH_FILE: %s", error)
 
     def _beat(self, held: set[Held]) -> dict[Held, Answer]:
         given_up = held & self._holdings.given_up()  # whatever the database says: the trainer has been told

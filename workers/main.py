@@ -12,18 +12,19 @@ import celery.apps.worker
 from celery import signals
 from celery.exceptions import WorkerShutdown
 
-from db import migrate, workers
+from db import workers
 from db.session import Database
 from jobs import logs
 from jobs.errors import DatabaseError, GridyardError, NoTrainer
 from jobs.settings import Settings
 from jobs.spec import Json
 from workers import celery_app, messages
+from workers.arrival import arrive
 from workers.claimer import Sizes
 from workers.delivery import Delivery
 from workers.departure import Departure
 from workers.devices import AUTO, slot_devices
-from workers.heartbeat import Heartbeat
+from workers.heartbeat import Heartbeat, show_life
 from workers.holdings import Holdings
 from workers.look import Look
 from workers.slot import Slot
@@ -43,6 +44,8 @@ def start(
 ) -> int:
     """Work until SIGTERM or Ctrl-C; then give back what is held, and return the exit code. See `Departure`.
 
+    A database that cannot be reached is waited for.
+
     Args:
         slots: packs at a time; None: one per GPU, else per core.
         first: the sweep whose jobs are claimed before all others.
@@ -60,7 +63,8 @@ def start(
         departure.ask_when_stdin_closes()
     devices = slot_devices(queue, slots, settings.device, settings.slots_per_gpu)
     database = Database(settings.db_url, patience=PATIENCE_SECONDS)
-    migrate.prepare(database)
+    if not arrive(database, away=lambda _: show_life(settings)):
+        return 0
     worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     logs.always(worker=worker)
     info = _info(devices)

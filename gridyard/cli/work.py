@@ -125,18 +125,9 @@ def scheduler(db: Db = None, broker: Broker = None) -> None:
 
     Makes due jobs ready, takes jobs back from silent workers, and rings the bell for idle slots.
     """
-    import signal
-    import threading
-
     from jobs import logs, settings
-    from scheduler import monitor
-    from scheduler.service import Service
+    from scheduler import main
 
+    given = {"db": db, "broker": broker}
     logs.setup(settings.load().log)  # first: what goes wrong then is a line like all others
-    yard = connect(db, broker)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    service = Service(yard.database, yard.settings)
-    with monitor.serving(yard.settings, yard.database, service.pulse):
-        service.run(stop)
+    main.start(settings.load(**{name: value for name, value in given.items() if value is not None}))

@@ -199,7 +199,8 @@ class TestAsked:
                 register.register(session, worker, "cpu", 1, {})
         beat("a", succeeded=100)  # before we came
         asked = Asked(database, Pulse(1.0))
-        with asked.serving:
+        with asked.serving as count:
+            count()
             beat("a", succeeded=103)
             beat("b", succeeded=2, error=1)
             asked.values()

@@ -1,0 +1,150 @@
+"""What is waited for at the start, and what is not."""
+
+import logging
+import multiprocessing
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from db import migrate
+from db.session import Database
+from jobs.errors import DatabaseAway, DatabaseOutdated
+from workers import arrival
+
+
+class Server:
+    """Says one thing to whoever connects, as PostgreSQL says it; the words are those of a German server."""
+
+    def __init__(self, sqlstate: str | None) -> None:
+        """
+        Args:
+            sqlstate: None: it hangs up.
+        """
+        self._sqlstate = sqlstate
+        listener = socket.create_server(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        self.database = Database(f"postgresql://yard:s3cret@127.0.0.1:{port}/yard?sslmode=disable&gssencmode=disable")
+        # A process of its own: libpq's question holds all threads of the one that asks.
+        self._process = multiprocessing.get_context("fork").Process(target=serve, args=(listener, sqlstate))
+        self._process.start()
+        listener.close()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.database.close()
+
+
+def serve(listener: socket.socket, sqlstate: str | None) -> None:
+    while True:
+        client, _ = listener.accept()
+        with client:
+            client.recv(4096)
+            if sqlstate is not None:
+                told = {"S": "SCHWERWIEGEND", "V": "FATAL", "C": sqlstate, "M": "so geht es nicht"}
+                fields = b"".join(f"{name}{text}".encode() + b"\0" for name, text in told.items()) + b"\0"
+                client.sendall(b"E" + struct.pack("!i", len(fields) + 4) + fields)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    server = Server(request.param)
+    yield server
+    server.close()
+
+
+STARTING = "57P03"
+REFUSALS = ["28P01", "28000", "3D000", "53300"]  # password, no such role or no entry, no such database, too many
+
+
+@pytest.mark.parametrize("server", [STARTING, None], indirect=True)
+def test_a_server_that_starts_or_hangs_up_takes_no_connections(server: Server) -> None:
+    assert not server.database.takes_connections()
+
+
+@pytest.mark.parametrize("server", REFUSALS, indirect=True)
+def test_one_that_refuses_us_takes_those_of_others_and_is_not_waited_for(server: Server) -> None:
+    assert server.database.takes_connections()
+    tries: list[DatabaseAway] = []
+    with pytest.raises(DatabaseAway, match="so geht es nicht"):
+        arrival.arrive(server.database, away=tries.append)
+    assert not tries
+
+
+def test_where_nobody_listens_there_is_no_server(tmp_path: Path) -> None:
+    assert not Database(f"postgresql:///yard?host={tmp_path}").takes_connections()
+
+
+def test_an_sqlite_file_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[Database] = []
+
+    def locked(database: Database) -> None:
+        tries.append(database)
+        raise DatabaseAway("database is locked")
+
+    monkeypatch.setattr(migrate, "prepare", locked)
+    with pytest.raises(DatabaseAway):
+        arrival.arrive(Database(f"sqlite:///{tmp_path}/gridyard.db"), away=lambda _: None)
+    assert len(tries) == 1
+
+
+class Plan:
+    """A database that is prepared as planned, one try after the other; and how long one rests between them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *tries: tuple[Exception | None, bool]) -> None:
+        """
+        Args:
+            tries: what each raises, and whether the server takes connections when one asks after it.
+        """
+        self.rests: list[float] = []
+        self.away: list[DatabaseAway] = []
+        self._tries, self._takes = iter(tries), False
+        self.database = Database("postgresql://yard:s3cret@127.0.0.1/yard")
+        monkeypatch.setattr(migrate, "prepare", self._prepare)
+        monkeypatch.setattr(Database, "takes_connections", lambda _: self._takes)
+        monkeypatch.setattr(arrival.time, "sleep", self.rests.append)
+
+    def _prepare(self, database: Database) -> None:
+        raised, self._takes = next(self._tries)
+        if raised is not None:
+            raise raised
+
+    def arrive(self) -> bool:
+        return arrival.arrive(self.database, self.away.append)
+
+
+AWAY = DatabaseAway("database postgresql://yard:***@127.0.0.1/yard: connection refused\n\tis it running?")
+
+
+def test_one_line_tells_that_it_waits_however_long_and_another_that_it_is_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = Plan(monkeypatch, *[(AWAY, False)] * 30, (None, True))
+    with caplog.at_level(logging.INFO):
+        assert plan.arrive()
+    waiting, reached = caplog.messages
+    assert waiting.startswith("waiting until it can be reached: database postgresql://yard:***@127.0.0.1/yard: ")
+    assert waiting.endswith("connection refused is it running?")
+    assert reached.startswith("database postgresql+psycopg://yard:***@127.0.0.1/yard: reached after ")
+    assert len(plan.away) == len(plan.rests) == 30
+    assert all(before < after for before, after in zip(plan.rests[:4], plan.rests[1:5], strict=True))
+    assert max(plan.rests) <= arrival.MOST_SECONDS
+
+
+def test_one_that_came_between_a_try_and_the_question_is_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(monkeypatch, (AWAY, False), (AWAY, True), (None, True))
+    assert plan.arrive()
+    assert len(plan.rests) == 1
+
+
+def test_one_that_is_there_at_last_and_refuses_us_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = DatabaseAway("password authentication failed")
+    plan = Plan(monkeypatch, (AWAY, False), (AWAY, False), (refused, True), (refused, True))
+    with pytest.raises(DatabaseAway, match="password"):
+        plan.arrive()
+    outdated = Plan(monkeypatch, (AWAY, False), (DatabaseOutdated("has schema 0001"), True))
+    with pytest.raises(DatabaseOutdated):
+        outdated.arrive()

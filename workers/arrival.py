@@ -1,0 +1,86 @@
+"""How a service begins: a database that cannot be reached is waited for, until somebody says that it is to stop."""
+
+import logging
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from db import migrate
+from db.session import Database
+from jobs.errors import DatabaseAway
+
+logger = logging.getLogger(__name__)
+
+FIRST_SECONDS, MOST_SECONDS = 0.5, 10.0  # between two tries; doubled after each
+
+
+class _Told(BaseException):
+    """SIGTERM or Ctrl-C, wherever the wait is."""
+
+
+def arrive(database: Database, away: Callable[[DatabaseAway], object]) -> bool:
+    """Make the database ready to use, as `migrate.prepare`. For the main thread, which hears signals.
+
+    Only a server that nobody could reach, or that is starting or stopping, is waited for: one that refuses us, by a
+    wrong password or for want of the database, would refuse us again.
+
+    Args:
+        away: called after each try that did not reach it.
+
+    Returns:
+        Whether it is ready; False: SIGTERM or Ctrl-C came first.
+
+    Raises:
+        DatabaseAway: an SQLite file is locked, or the server takes connections but not ours.
+        DatabaseError: as `migrate.prepare`.
+    """
+    try:
+        with _interrupted():
+            _prepare(database, away)
+    except _Told:
+        logger.info("stopped before the database was ready")
+        return False
+    return True
+
+
+def _prepare(database: Database, away: Callable[[DatabaseAway], object]) -> None:
+    began, rest, waits, refused = time.monotonic(), FIRST_SECONDS, False, False
+    while True:
+        try:
+            migrate.prepare(database)
+            break
+        except DatabaseAway as error:
+            if database.takes_connections():
+                if refused or database.dialect == "sqlite":
+                    raise
+                refused = True  # once more: it may have come between our try and that question
+                continue
+            if not waits:
+                logger.warning("waiting until it can be reached: %s", " ".join(str(error).split()))
+            waits, refused = True, False
+            away(error)
+        time.sleep(rest * random.uniform(0.8, 1.0))  # many workers wait for one server
+        rest = min(2 * rest, MOST_SECONDS)
+    if waits:
+        logger.info("database %s: reached after %.0f s", database, time.monotonic() - began)
+
+
+@contextmanager
+def _interrupted() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end what is done within, also a try to connect: nothing is held yet that could be lost."""
+    told = False
+
+    def tell(*_: object) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            raise _Told
+
+    before = {number: signal.signal(number, tell) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
