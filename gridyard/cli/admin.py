@@ -18,13 +18,22 @@ app.add_typer(db_app, name="db")
 @db_app.command()
 def upgrade(db: Db = None) -> None:
     """Bring the tables of the database up to date."""
+    import logging
+
     from db import migrate
     from db.session import Database
-    from jobs import settings
+    from jobs import logs, settings
 
-    database = Database(settings.load(**({} if db is None else {"db": db})).db_url)
+    loaded = settings.load(**({} if db is None else {"db": db}))
+    if loaded.log == logs.JSON:  # it is a service of docker-compose.yml like the others
+        logs.setup(loaded.log)
+    database = Database(loaded.db_url)
     done = migrate.upgrade(database)
-    typer.echo(f"database {database}: {'brought up to date' if done else 'is up to date'}")
+    told = f"database {database}: {'brought up to date' if done else 'is up to date'}"
+    if logs.as_json:
+        logging.getLogger(__name__).info(told)
+    else:
+        typer.echo(told)
 
 
 @app.command()

@@ -17,6 +17,7 @@ import pytest
 from jobs import logs
 from jobs.settings import Settings
 from jobs.spec import Assignment, Claim, JobSpec, Objective
+from tests.refusals import Server
 from workers import slot, supervisor
 
 logger = logging.getLogger("gridyard.test")
@@ -92,10 +93,14 @@ def test_no_password_is_in_a_line_nor_in_its_traceback(format: str, capsys: pyte
 
 @pytest.mark.parametrize("service", ["worker", "scheduler"])
 def test_a_service_that_ends_with_an_error_says_so_in_json_too(service: str, tmp_path: Path) -> None:
+    refuses = Server("28P01")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GRIDYARD_")}
-    environment |= {"GRIDYARD_LOG": "json", "GRIDYARD_DB": "postgresql://yard:s3cret@127.0.0.1:1/yard"}
+    environment |= {"GRIDYARD_LOG": "json", "GRIDYARD_DB": refuses.url}
     command = [sys.executable, "-P", "-m", "gridyard", service]
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    finally:
+        refuses.close()
     (line,) = [json.loads(line) for line in ended.stderr.splitlines()]
     assert (ended.returncode, line["level"]) == (1, "CRITICAL")
     assert line["message"].startswith("gridyard: database postgresql")
@@ -117,6 +122,21 @@ def test_text_is_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
     logs.setup("text")
     logger.info("begins", extra=logs.of(claim()))
     assert capsys.readouterr().err.endswith("INFO gridyard.test: begins\n")
+
+
+def test_a_migration_in_a_container_is_told_as_a_line_like_all_others(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "gridyard", "db", "upgrade", "--db"]
+    environment = os.environ | {"GRIDYARD_LOG": "json"}
+    for url, code, level, message in (
+        (f"sqlite:///{tmp_path}/new.db", 0, "INFO", "brought up to date"),
+        (f"sqlite:///{tmp_path}/new.db", 0, "INFO", "is up to date"),
+        (f"sqlite:///{tmp_path}", 1, "CRITICAL", "unable to open database file"),
+    ):
+        ended = subprocess.run([*command, url], env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout) == (code, "")
+        (line,) = map(json.loads, ended.stderr.splitlines())
+        assert line["level"] == level
+        assert message in line["message"]
 
 
 @pytest.mark.parametrize(
