@@ -1,5 +1,6 @@
 """From plain data to a SweepSpec, or to every problem there is. Nothing here stores a row."""
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -18,6 +19,7 @@ from scheduler.places import Path, Problems
 from scheduler.sweep_keys import EarlyStoppingKeys, KeepKeys, ObjectiveKeys, Reason, SweepKeys, is_name
 from scheduler.wording import explain, field_schema, given, listed, narrow, refusal, suggestion
 
+SURE = 0.8  # a name so like a task's is taken for it, as difflib measures: "irs", "mnst", but not "wine" for "sine"
 MAX_SEEDS = 10_000
 JOBS_PER_CELL = 10  # a sweep has at most so many jobs for each cell that it may have
 MAX_KEPT = 10_000_000  # models of a sweep: all that it can have
@@ -38,7 +40,7 @@ def validate(
     """
     keys = _keys(data, problems)
     task = _task(keys.task, problems)
-    params = Params(task, problems)
+    params = Params(task or _meant(keys.task), problems)
     fixed = params.checked(("fixed",), keys.fixed if keys.fixed is not None else {})
     grid = _grid(data, keys, params, fixed)
     cells = _cells(data, keys, params, fixed)
@@ -106,6 +108,12 @@ def _task(name: str, problems: Problems) -> Task | None:
         known = f"{suggestion(name, tasks)}Tasks: {listed(sorted(tasks))}; {catalogue.hint()}"
         problems.add(("task",), f"there is no task {given(name)}{known}")
     return task
+
+
+def _meant(name: str) -> Task | None:
+    """The task whose name was mistyped: what is wrong with its parameters is told along with that."""
+    near = difflib.get_close_matches(name, catalogue.tasks(), n=1, cutoff=SURE)
+    return catalogue.tasks()[near[0]] if near else None
 
 
 def _prepared(

@@ -23,6 +23,15 @@ WRONG = {
         "task: irs\n",
         ['line 1, column 7, task: there is no task "irs"; did you mean "iris"? Tasks: auto_mpg, breast_cancer, '],
     ),
+    "unknown task, and what else is wrong if the nearest one was meant": (
+        "task: irs\ngrid: {lr: [0.1, -1], hiden: [[16]]}\nfixed: {dropout: 2}\n",
+        [
+            'line 1, column 7, task: there is no task "irs"; did you mean "iris"?',
+            "line 2, column 18, grid.lr[1]: was given -1; allowed is a number, above 0",
+            'line 2, column 23, grid.hiden: task iris has no parameter "hiden"; did you mean "hidden"?',
+            "line 3, column 18, fixed.dropout: was given 2; allowed is a number",
+        ],
+    ),
     "no task": ("epochs: 3\n", ["task: is missing; allowed is a text. Tasks: auto_mpg, breast_cancer, "]),
     "unknown parameter": (
         "task: iris\ngrid:\n  lrr: [0.1]\n",
@@ -329,6 +338,12 @@ def test_a_missing_file_a_folder_and_an_unknown_ending_say_so(tmp_path: Path) ->
         with pytest.raises(InputError) as caught:
             read(tmp_path / name)
         assert part in str(caught.value)
+
+
+def test_parameters_of_a_task_that_is_like_no_other_are_not_guessed_at() -> None:
+    with pytest.raises(SweepFileError) as caught:
+        parse({"task": "wine", "grid": {"sweetness": [1, 1]}})
+    assert [problem.place for problem in caught.value.problems] == ["task", "grid.sweetness[1]"]
 
 
 def test_a_file_that_is_not_utf8_says_in_which_line(tmp_path: Path) -> None:
