@@ -142,12 +142,10 @@ class Yard:
         return found
 
     def leaderboard(self, top: int | None = None, *, by: str = "job", **scope: Any) -> "pandas.DataFrame":
-        """The leaderboard as a table, best first; arguments and errors as `ranked`."""
-        import pandas
+        """The leaderboard as a table, best first; arguments and errors as `ranked`. Printed, it leaves no place out."""
+        from gridyard.board import Board
 
-        from gridyard import tables
-
-        return pandas.DataFrame(tables.flat(self.ranked(top, by=by, **scope)))
+        return Board.of(self.ranked(top, by=by, **scope))
 
     def ranked(
         self,
