@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Advance = Callable[[str], None]  # one step further, with a few words on how it goes
+Advance = Callable[[str], None]  # one step further, with a few words on how it goes, or on what comes now
 AdvanceBy = Callable[[int], None]  # so many steps further
 
 
@@ -51,6 +51,7 @@ def _bar(what: str, total: int | None) -> Iterator[Callable[..., None]]:
         TextColumn("{task.description}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    # This stderr, also while others are silenced by another one in its place.
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
         bar = progress.add_task("", total=total)
         yield lambda steps, words, total=total: progress.update(bar, advance=steps, description=words, total=total)

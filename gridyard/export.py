@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridyard import card
+from gridyard import bars, card
 from jobs.errors import GridyardError, InputError, JobsFailed, did_you_mean
 from jobs.store import replace
 
@@ -51,13 +51,15 @@ def export(job: "Job", folder: Path, *, formats: Sequence[str] | None = None, fo
             raise InputError(f"there is no format {name!r}{did_you_mean(name, FILES)} Formats: {', '.join(FILES)}")
     _refuse(folder, force)
     content, spec = job.content(), job.spec()  # without a model, nobody waits for torch
-    from jobs import artifact
-
-    model = artifact.load(content)
     done = Exported(job=job.id, folder=str(folder))
     wanted = formats or list(FILES)
+    others = [name for name in wanted if name != "safetensors"]
     found = {FILES["safetensors"]: content} if "safetensors" in wanted else {}
-    found |= _converted(spec, model, [name for name in wanted if name != "safetensors"], done)
+    with bars.steps("exporting", 2 + len(others) if others else 1) as advance:
+        from jobs import artifact
+
+        model = artifact.load(content)
+        found |= _converted(spec, model, others, done, advance)
     done.failed |= formats is not None and len(found) < len(set(wanted))
     if not found:
         raise JobsFailed(f"{'; '.join(done.notes)}; nothing was written")
@@ -78,7 +80,9 @@ def _refuse(folder: Path, force: bool) -> None:
         raise InputError(f"{folder} is not empty; give a new folder, or --force to replace files in it")
 
 
-def _converted(spec: "JobSpec", model: "Model", wanted: Sequence[str], done: Exported) -> dict[str, bytes]:
+def _converted(
+    spec: "JobSpec", model: "Model", wanted: Sequence[str], done: Exported, advance: bars.Advance
+) -> dict[str, bytes]:
     """The files of other formats that compute what the model does; notes say which are left out."""
     from jobs import export
 
@@ -88,14 +92,20 @@ def _converted(spec: "JobSpec", model: "Model", wanted: Sequence[str], done: Exp
     if model.signature.kind == "text":
         done.notes.append(f"{names} left out: a language model writes in a loop, which these formats do not hold")
         return {}
+    advance("taking its steps down")
     try:
         program = export.program(model)
     except Exception as error:  # of torch, by kind of operation
         done.notes.append(f"{names} left out: {_first_line(error)}")
         return {}
+    advance("reading its test part")
     real = _real_rows(spec, done)
-    made = {FILES[name]: _made(name, program, model, real, done) for name in wanted}
-    return {name: content for name, content in made.items() if content is not None}
+    made = {}
+    for name in wanted:
+        advance(FILES[name])
+        if (content := _made(name, program, model, real, done)) is not None:
+            made[FILES[name]] = content
+    return made
 
 
 def _made(name: str, program: "Program", model: "Model", real: "Tensor | None", done: Exported) -> bytes | None:

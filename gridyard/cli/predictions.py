@@ -49,23 +49,48 @@ def show(job: "Job", wanted: Wanted, form: str) -> int:
         The number of pictures that could not be read; each was named on stderr.
     """
     writing.check(wanted.writing)
-    model, broken = job.on_device(), 0
-    from jobs import predict  # imports torch, which a job without a model has no use for
+    with bars.steps("loading the model"):
+        model, broken = job.on_device(), 0
+        from jobs import predict  # imports torch, which a job without a model has no use for
 
     top = SHOWN if form == "text" and wanted.top is None else wanted.top
     with ExitStack() as stack:
         given = stack.enter_context(read(wanted, model.signature))
         found = predict.predict(model, given, top=top, note=complain, writing=wanted.writing)
         write = stack.enter_context(FORMS[form](model.classes))
-        advance = stack.enter_context(bars.steps("predicting")) if not sys.stdout.isatty() else None
-        for one in found:
+        for one in watched(found, several=model.signature.kind == "text"):
             write(one)
             broken += "error" in one
             if "error" in one and form != "json":
                 complain(one["error"])
-            if advance is not None:
-                advance("")
     return broken
+
+
+def watched(found: Iterator[Json], *, several: bool) -> Iterator[Json]:
+    """Each prediction; while one is made a bar counts those before it.
+
+    Where they are printed on the terminal they are what one sees: the bar is there until the first one comes, and no
+    line of it stands between them.
+
+    Args:
+        several: each of them takes long, so there is a bar before each.
+    """
+    if not sys.stdout.isatty():
+        with bars.steps("predicting") as advance:
+            for one in found:
+                yield one
+                advance("")
+        return
+    while True:
+        with bars.steps("predicting"):
+            try:
+                one = next(found)
+            except StopIteration:
+                return
+        yield one
+        if not several:
+            yield from found
+            return
 
 
 def complain(line: str) -> None:
