@@ -9,10 +9,12 @@ from contextlib import contextmanager
 
 from db import migrate
 from db.session import Database
+from jobs import logs
 from jobs.errors import DatabaseAway
 
 logger = logging.getLogger(__name__)
 
+WAITING = "waiting until it can be reached"
 FIRST_SECONDS, MOST_SECONDS = 0.5, 10.0  # between two tries; doubled after each
 
 
@@ -46,7 +48,8 @@ def arrive(database: Database, away: Callable[[DatabaseAway], object]) -> bool:
 
 
 def _prepare(database: Database, away: Callable[[DatabaseAway], object]) -> None:
-    began, rest, waits, refused = time.monotonic(), FIRST_SECONDS, False, False
+    silent = logs.Trouble(logger, WAITING, over=f"database {database} is reached")
+    rest, refused = FIRST_SECONDS, False
     while True:
         try:
             migrate.prepare(database)
@@ -57,14 +60,12 @@ def _prepare(database: Database, away: Callable[[DatabaseAway], object]) -> None
                     raise
                 refused = True  # once more: it may have come between our try and that question
                 continue
-            if not waits:
-                logger.warning("waiting until it can be reached: %s", " ".join(str(error).split()))
-            waits, refused = True, False
+            refused = False
+            silent.met(" ".join(str(error).split()))
             away(error)
         time.sleep(rest * random.uniform(0.8, 1.0))  # many workers wait for one server
         rest = min(2 * rest, MOST_SECONDS)
-    if waits:
-        logger.info("database %s: reached after %.0f s", database, time.monotonic() - began)
+    silent.gone()
 
 
 @contextmanager

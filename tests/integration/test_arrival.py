@@ -14,9 +14,9 @@ from sqlalchemy import make_url
 from tests.conftest import running_postgres
 from tests.integration.test_database_away import kill
 from tests.yards import WAIT_SECONDS, Yard
+from workers.arrival import WAITING
 
 PASSWORD = "s3cret"
-WAITING = "waiting until it can be reached"
 SERVICES = (["worker", "--slots", "1"], ["scheduler"])
 
 
@@ -63,6 +63,9 @@ class Started:
         self._processes.append(process)
         return process
 
+    def wait_for(self, words: str, command: list[str]) -> None:
+        self.yard.wait_until(f"the {command[0]} says: {words}", lambda: words in self.log(command))
+
     def log(self, command: list[str]) -> str:
         return self._file(command).read_text()
 
@@ -82,14 +85,13 @@ def test_what_started_while_the_database_was_away_works_when_it_is_there(
     kill(server)
     processes = [started(command) for command in SERVICES]
     for command in SERVICES:
-        yard.wait_until(f"the {command[0]} waits", lambda command=command: WAITING in started.log(command))
+        started.wait_for(WAITING, command)
     server.ensure_postgres_running()
     (job,) = yard.wait_for_end(sweep)
     assert job["state"] == "succeeded"
     for command in SERVICES:
-        yard.wait_until("it says so", lambda command=command: "reached after" in started.log(command))
+        started.wait_for("is reached, after", command)
         log = started.log(command)
-        assert log.count(WAITING) == 1
         assert f"WARNING workers.arrival: {WAITING}: database postgresql+psycopg://postgres:***@" in log
         assert PASSWORD not in log
         assert "Traceback" not in log
@@ -101,7 +103,7 @@ def test_one_that_is_told_to_stop_while_it_waits_does(yard: Yard, server: Postgr
     for number in (signal.SIGTERM, signal.SIGINT):
         processes = [started(command) for command in SERVICES]
         for command, process in zip(SERVICES, processes, strict=True):
-            yard.wait_until("it waits", lambda command=command: WAITING in started.log(command))
+            started.wait_for(WAITING, command)
             process.send_signal(number)
         assert [process.wait(timeout=WAIT_SECONDS) for process in processes] == [0, 0]
         for command in SERVICES:

@@ -69,7 +69,7 @@ class Plan:
         self.database = Database("postgresql://yard:s3cret@127.0.0.1/yard")
         monkeypatch.setattr(migrate, "prepare", self._prepare)
         monkeypatch.setattr(Database, "takes_connections", lambda _: self._takes)
-        monkeypatch.setattr(arrival.time, "sleep", self.rests.append)
+        monkeypatch.setattr("workers.arrival.time.sleep", self.rests.append)
 
     def _prepare(self, database: Database) -> None:
         raised, self._takes = next(self._tries)
@@ -83,7 +83,7 @@ class Plan:
 AWAY = DatabaseAway("database postgresql://yard:***@127.0.0.1/yard: connection refused\n\tis it running?")
 
 
-def test_one_line_tells_that_it_waits_however_long_and_another_that_it_is_over(
+def test_one_line_tells_that_it_waits_however_many_tries_and_another_that_it_is_over(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     plan = Plan(monkeypatch, *[(AWAY, False)] * 30, (None, True))
@@ -92,7 +92,7 @@ def test_one_line_tells_that_it_waits_however_long_and_another_that_it_is_over(
     waiting, reached = caplog.messages
     assert waiting.startswith("waiting until it can be reached: database postgresql://yard:***@127.0.0.1/yard: ")
     assert waiting.endswith("connection refused is it running?")
-    assert reached.startswith("database postgresql+psycopg://yard:***@127.0.0.1/yard: reached after ")
+    assert reached.startswith("database postgresql+psycopg://yard:***@127.0.0.1/yard is reached, after ")
     assert len(plan.away) == len(plan.rests) == 30
     assert all(before < after for before, after in zip(plan.rests[:4], plan.rests[1:5], strict=True))
     assert max(plan.rests) <= arrival.MOST_SECONDS

@@ -1,11 +1,12 @@
 """The trial of a user's own network and loss: once for jobs that are alike, and as if it had been for each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from jobs import own_trial
+from jobs.own import OwnTask
 from jobs.own_trial import Passed
 from jobs.problem import Problem
 from jobs.spec import Failure, JobSpec, Outcome, TrainResult
@@ -76,12 +77,12 @@ WRONG_PARTS = {
 
 
 @pytest.fixture
-def trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Problem]]:
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[Problem]:
     """Those there were, in a process that has seen none before."""
     found: list[Problem] = []
     trial = own_trial.trial
 
-    def noted(own: own_trial.OwnTask, problem: Problem) -> None:
+    def noted(own: OwnTask, problem: Problem) -> None:
         found.append(problem)
         trial(own, problem)
 
@@ -188,7 +189,7 @@ def test_a_job_that_is_wrong_is_refused_as_ever_after_others_have_passed(
 def test_as_many_trials_are_remembered_as_fit() -> None:
     passed = Passed(most=2)
     for key in ("first", "second", "third"):
-        passed.add(key, own_trial.OwnTask())
+        passed.add(key, OwnTask())
     assert [key in passed for key in ("first", "second", "third", None)] == [False, True, True, False]
 
 
