@@ -77,8 +77,8 @@ def top(
 ) -> list[Ranked]:
     """The best jobs of a sweep, of a task over all sweeps, or of everything; best first.
 
-    Equal scores: the job that finished earlier is better. A task's jobs are comparable only when they have one metric:
-    `metric`, else the task's own objective.
+    Equal scores: the job of the lower number is better, which is the sweep's order: so places are the same in every
+    run. A task's jobs are comparable only when they have one metric: `metric`, else the task's own objective.
 
     Raises:
         InputError: an unknown task, sweep or parameter, or arguments that exclude each other.
@@ -86,7 +86,7 @@ def top(
     query = _ranked_columns().where(*_scope(session, sweep, task, metric))
     if where:
         query = query.join(Sweep, Sweep.id == Job.sweep_id).where(*_filters(session, sweep, task, where))
-    rows = session.execute(query.order_by(Job.rank_key, Job.finished_at, Job.id).limit(limit)).all()
+    rows = session.execute(query.order_by(Job.rank_key, Job.id).limit(limit)).all()
     fixed = _fixed(session, rows)
     return [_ranked(rank, row, fixed[row.sweep_id]) for rank, row in enumerate(rows, 1)]
 
@@ -102,11 +102,12 @@ def by_cell(
 ) -> list[RankedCell]:
     """The best cells by the mean of their scores in the objective's direction; arguments and errors as `top`.
 
-    A cell with a score that is not finite comes last. Equal cells of two sweeps stay two cells.
+    A cell with a score that is not finite comes last; of equal means the sweep's order decides. Equal cells of two
+    sweeps stay two cells.
     """
     conditions = (*_scope(session, sweep, task, metric), *_filters(session, sweep, task, where or {}))
     cells = _best_cells(conditions, limit).subquery()
-    order = (cells.c.key.is_(None), cells.c.key, cells.c.finished, cells.c.sweep_id, cells.c.cell)
+    order = (cells.c.key.is_(None), cells.c.key, cells.c.sweep_id, cells.c.cell)
     query = (
         _ranked_columns()
         .add_columns(Job.cell)
@@ -123,13 +124,12 @@ def by_cell(
 def _best_cells(conditions: Sequence[ColumnElement[bool]], limit: int | None) -> Select[Any]:
     all_finite = func.count(Job.score) == func.count()
     key = case((all_finite, func.avg(case((Sweep.mode == "max", -Job.score), else_=Job.score)))).label("key")
-    finished = func.max(Job.finished_at).label("finished")
     return (
-        select(Job.sweep_id, Job.cell, key, finished)
+        select(Job.sweep_id, Job.cell, key)
         .join(Sweep, Sweep.id == Job.sweep_id)
         .where(*conditions)
         .group_by(Job.sweep_id, Job.cell)
-        .order_by(key.is_(None), key, finished, Job.sweep_id, Job.cell)
+        .order_by(key.is_(None), key, Job.sweep_id, Job.cell)
         .limit(limit)
     )
 

@@ -175,9 +175,9 @@ class Job(Base):
                 # Few rows. The lease itself is not indexed: renewing it would then rewrite the index (queue.md, 5.2).
                 ("ix_jobs_running", ("worker", "id"), "state = 'running'"),
                 ("ix_jobs_failed", ("sweep_id", "reason"), "state = 'failed'"),
-                ("ix_jobs_rank_sweep", ("sweep_id", "rank_key", "finished_at", "id"), "rank_key IS NOT NULL"),
-                ("ix_jobs_rank_task", ("task", "metric", "rank_key", "finished_at", "id"), "rank_key IS NOT NULL"),
-                ("ix_jobs_rank_all", ("rank_key", "finished_at", "id"), "rank_key IS NOT NULL"),
+                ("ix_jobs_rank_sweep", ("sweep_id", "rank_key", "id"), "rank_key IS NOT NULL"),
+                ("ix_jobs_rank_task", ("task", "metric", "rank_key", "id"), "rank_key IS NOT NULL"),
+                ("ix_jobs_rank_all", ("rank_key", "id"), "rank_key IS NOT NULL"),
             )
         ),
         # The claim: a sweep's first ready job, and those that may train with it; counts per state.
@@ -279,7 +279,7 @@ class Kept(Base):
     __table_args__ = (
         Index(
             "ix_kept_rank",
-            *("sweep_id", "rank_key", "finished_at", "job_id"),
+            *("sweep_id", "rank_key", "job_id"),
             postgresql_where=text("rank_key IS NOT NULL"),
             sqlite_where=text("rank_key IS NOT NULL"),
         ),

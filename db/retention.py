@@ -157,7 +157,7 @@ def _lock_models(session: Session, jobs: Collection[int]) -> list[tuple[int, int
 def _ranked(sweep: int) -> Select[int]:
     """Jobs of a sweep whose models are kept, in the leaderboard's order."""
     kept = select(Kept.job_id).where(Kept.sweep_id == sweep, Kept.rank_key.is_not(None))
-    return kept.order_by(Kept.rank_key, Kept.finished_at, Kept.job_id)
+    return kept.order_by(Kept.rank_key, Kept.job_id)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -148,7 +148,7 @@ def _sweeps() -> Select[*tuple[Any, ...]]:
 
 def _best(column: Any) -> ColumnElement[Any]:
     query = select(column).where(RANKED, Job.sweep_id == Sweep.id)
-    return query.order_by(Job.rank_key, Job.finished_at, Job.id).limit(1).scalar_subquery()
+    return query.order_by(Job.rank_key, Job.id).limit(1).scalar_subquery()
 
 
 def _workers_alive() -> ColumnElement[int]:

@@ -97,15 +97,17 @@ def test_the_best_comes_first_in_the_direction_of_the_objective(database: Databa
         assert jobs_of(leaderboard.top(session, sweep=lowest.id)) == [small, large]
 
 
-def test_equal_scores_rank_by_earlier_finish_and_non_finite_ones_come_last(database: Database) -> None:
+def test_equal_scores_rank_in_the_sweeps_order_whoever_finished_first_and_non_finite_ones_come_last(
+    database: Database,
+) -> None:
     with database.writing() as session:
         sweep = add_sweep(session)
         infinite = add_job(session, sweep, math.inf, cell=0)
-        late = add_job(session, sweep, 0.9, cell=1, minutes=5)
-        early = add_job(session, sweep, 0.9, cell=2, minutes=1)
+        first = add_job(session, sweep, 0.9, cell=1, minutes=5)
+        second = add_job(session, sweep, 0.9, cell=2, minutes=1)
     with database.reading() as session:
         ranked = leaderboard.top(session, sweep=sweep.id)
-    assert jobs_of(ranked) == [early, late, infinite]
+    assert jobs_of(ranked) == [first, second, infinite]
     assert [row.rank for row in ranked] == [1, 2, 3]
     assert ranked[-1].score is None
 
@@ -210,6 +212,15 @@ def test_cells_rank_by_the_mean_of_their_seeds(database: Database) -> None:
     assert cells[1].metrics_std == {"val_accuracy": None, "test_accuracy": None}
     assert (cells[3].metrics["val_accuracy"], cells[3].metrics_std["val_accuracy"]) == (None, None)
     assert best_two == cells[:2]
+
+
+def test_cells_of_equal_means_rank_in_the_sweeps_order_whoever_finished_first(database: Database) -> None:
+    with database.writing() as session:
+        sweep = add_sweep(session)
+        for cell, minutes in ((1, 1), (0, 5), (2, 3)):
+            add_job(session, sweep, 0.5, cell=cell, minutes=minutes)
+    with database.reading() as session:
+        assert [cell.cell for cell in leaderboard.by_cell(session, sweep=sweep.id)] == [0, 1, 2]
 
 
 def test_cells_of_an_objective_to_minimise_rank_by_the_lowest_mean(database: Database) -> None:

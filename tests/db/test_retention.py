@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
-from db import claiming, ending, leaderboard, removal, results, retention, steering, upkeep
+from db import claiming, ending, leaderboard, removal, results, retention, status, steering, upkeep
 from db.models import Job, Kept, Model
 from db.retention import Retention
 from db.session import Database
@@ -30,19 +30,23 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def succeed(database: Database, store: Store, result: Callable[..., TrainResult]) -> Succeed:
-    """succeed(sweep, 0.9, 0.8): its next jobs succeed with these scores, models of 100 bytes and a checkpoint."""
+    """succeed(sweep, 0.9, 0.8): its next jobs succeed with these scores, models of 100 bytes and a checkpoint.
 
-    def act(sweep: int, *scores: float, in_store: bool = False) -> list[int]:
+    One after the other; with `backwards` the last one first.
+    """
+
+    def act(sweep: int, *scores: float, in_store: bool = False, backwards: bool = False) -> list[int]:
         with database.writing() as session:
             claims = claiming.claim(session, "cpu", "w", 60.0, limit=len(scores), first=sweep)
-            assert len(claims) == len(scores)
-            for claim, score in zip(claims, scores, strict=True):
-                path = best_path(claim.job, claim.attempt)
-                kept: dict[str, Any] = {"path": path} if in_store else {"content": b"x" * 100}
-                if in_store:
-                    store.write(path, b"x" * 100)
-                store.write(f"{claim.job}/{claim.attempt}/last.safetensors", b"y")
-                ended = result(claim.job, score).__dict__ | {"best": BestModel(sha256="0", size=100, **kept)}
+        assert len(claims) == len(scores)
+        for claim, score in sorted(zip(claims, scores, strict=True), key=lambda one: one[0].job, reverse=backwards):
+            path = best_path(claim.job, claim.attempt)
+            kept: dict[str, Any] = {"path": path} if in_store else {"content": b"x" * 100}
+            if in_store:
+                store.write(path, b"x" * 100)
+            store.write(f"{claim.job}/{claim.attempt}/last.safetensors", b"y")
+            ended = result(claim.job, score).__dict__ | {"best": BestModel(sha256="0", size=100, **kept)}
+            with database.writing() as session:
                 assert ending.finish(session, [(claim, TrainResult(**ended))])
         return [claim.job for claim in claims]
 
@@ -77,6 +81,18 @@ def test_a_job_that_succeeds_keeps_its_model_and_no_checkpoint_of_any_attempt(
     tidy(database, store)
     assert files(store) == sorted([best_path(first, 2), best_path(second, 1)])
     assert with_models(database) == [first, second]
+
+
+def test_of_equal_jobs_the_first_of_the_sweep_is_the_best_and_keeps_its_model_whoever_finished_first(
+    database: Database, add_sweep: AddSweep, succeed: Succeed, store: Store
+) -> None:
+    sweep = add_sweep(3, keep=Keep(best=1))
+    first, *_ = succeed(sweep, 0.5, 0.5, 0.5, backwards=True)
+    tidy(database, store)
+    assert with_models(database) == [first]
+    with database.reading() as session:
+        assert leaderboard.top(session, sweep=sweep)[0].job == first
+        assert status.sweep_status(session, sweep).best_job == first
 
 
 def test_without_files_no_folder_is_left(

@@ -123,7 +123,9 @@ def test_a_local_worker_whose_parent_is_gone_waits_no_longer(
         stderr=subprocess.PIPE,
     )
     started._processes.append(process)
-    _, told = process.communicate(timeout=WAIT_SECONDS)
+    assert process.stderr is not None
+    assert WAITING in process.stderr.readline().decode()
+    _, told = process.communicate(timeout=WAIT_SECONDS)  # closes its stdin
     assert process.returncode == 0, told
 
 
