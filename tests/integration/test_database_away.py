@@ -1,5 +1,6 @@
 """The database goes away while a job trains: training goes on, and its result is recorded when the database is back."""
 
+import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ def kill(server: PostgresServer) -> None:
     postmaster = psutil.Process(server.get_pid())
     everything = [postmaster, *postmaster.children(recursive=True)]
     for process in everything:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # a worker of the server's own that has just ended
+            process.kill()
     psutil.wait_procs(everything, timeout=10)
 
 
