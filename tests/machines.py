@@ -1,5 +1,6 @@
 """A machine of workers without workers: what they share, and what its disk brings to the database."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jobs.store import Store
 from workers.delivery import Delivery
 from workers.holdings import Holdings
 from workers.spool import Spool
+from workers.watch import Watch
 
 
 class Machine:
@@ -30,6 +32,12 @@ class Machine:
     def claim(self, worker: str = "w1") -> Claim:
         with self.database.writing() as session:
             (claimed,) = claiming.claim(session, "cpu", worker, 60.0)
+        return claimed
+
+    def ended(self, result: Callable[..., TrainResult], *score: float) -> Claim:
+        """Claim a job, and leave its result on disk."""
+        claimed = self.claim()
+        self.spool.put(Watch(claimed, outcome=result(claimed.job, *score)))
         return claimed
 
     def rescue(self, job: int, **how: Any) -> None:

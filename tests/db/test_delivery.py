@@ -33,8 +33,7 @@ class TestDelivered:
         self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
     ) -> None:
         add_sweep()
-        claimed = machine.claim()
-        machine.spool.put(Watch(claimed, outcome=result(claimed.job, 0.8)))
+        claimed = machine.ended(result, 0.8)
         assert machine.delivery.round() == 1
         job = row(claimed.job)
         assert (job["state"], job["score"], job["worker"], job["attempt"]) == (JobState.SUCCEEDED, 0.8, None, 1)
@@ -117,8 +116,7 @@ class TestDelivered:
         self, machine: Machine, add_sweep: AddSweep, result: Result, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         add_sweep()
-        claimed = machine.claim()
-        machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+        machine.ended(result)
 
         def away(*_: object) -> None:
             raise DatabaseAway("away")
@@ -136,8 +134,7 @@ class TestDelivered:
         """Some errors of the server read as if it were away, and are of one statement only."""
         add_sweep(3)
         for _ in range(3):
-            claimed = machine.claim()
-            machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+            machine.ended(result)
         finish = ending.finish
 
         def picky(session: Any, ended: Any) -> set[int]:
@@ -159,8 +156,7 @@ class TestDelivered:
     ) -> None:
         add_sweep(2)
         for _ in range(2):
-            claimed = machine.claim()
-            machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+            machine.ended(result)
         owner, name, error = (
             (Spool, "read", OSError(24, "Too many open files"))
             if why == "a disk that stutters"
@@ -192,8 +188,7 @@ class TestLate:
     ) -> None:
         """The newest attempt is still its own: there is no other result, and never will be."""
         add_sweep()
-        claimed = machine.claim()
-        machine.spool.put(Watch(claimed, outcome=result(claimed.job, 0.8)))
+        claimed = machine.ended(result, 0.8)
         machine.rescue(claimed.job)
         assert row(claimed.job)["state"] == JobState.READY
         machine.delivery.round()
@@ -210,8 +205,7 @@ class TestLate:
         add_sweep(retries=5)
         first = machine.claim()
         machine.rescue(first.job)
-        second = machine.claim()
-        machine.spool.put(Watch(second, outcome=result(second.job)))
+        second = machine.ended(result)
         machine.rescue(second.job)
         with machine.database.writing() as session:  # whatever the delay of a second failure is
             session.execute(update(Job).values(state=JobState.WAITING, due_at=now(3600.0)))
@@ -298,8 +292,7 @@ class TestLate:
         self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result, most_lost: int, state: JobState
     ) -> None:
         sweep = add_sweep()
-        claimed = machine.claim()
-        machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+        claimed = machine.ended(result)
         machine.rescue(claimed.job, most_lost=most_lost)  # set aside, if that was one loss too many
         with machine.database.writing() as session:
             steering.cancel_sweep(session, sweep)
