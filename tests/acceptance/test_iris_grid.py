@@ -65,9 +65,9 @@ def test_every_cell_is_ranked_by_its_mean_over_three_seeds(embedded: Folder) -> 
 
 
 def test_redis_and_postgresql_with_a_worker_killed_in_the_middle_give_the_same_leaderboard(
-    embedded: Folder, tmp_path: Path, postgres_url: str, redis_server: RedisServer
+    embedded: Folder, tmp_path: Path, empty_postgres_url: str, redis_server: RedisServer
 ) -> None:
-    team = Folder(tmp_path / "team", IRIS + ONE_BY_ONE, db=postgres_url, broker=redis_server.url)
+    team = Folder(tmp_path / "team", IRIS + ONE_BY_ONE, db=empty_postgres_url, broker=redis_server.url)
     running = team.start("run", "grid.yaml", "--workers", "2")
     team.wait_for_the_middle()
     os.kill(team.worker_pid(), signal.SIGKILL)
