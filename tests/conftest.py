@@ -54,6 +54,8 @@ def running_postgres() -> Iterator[PostgresServer]:
 def postgres_server() -> Iterator[PostgresServer]:
     """The server that all tests share, each with a database of its own."""
     with running_postgres() as server:
+        server.psql("ALTER SYSTEM SET fsync = off")  # nobody kills this one
+        server.psql("SELECT pg_reload_conf()")
         yield server
 
 

@@ -32,8 +32,8 @@ def server(postgres_server: PostgresServer) -> PostgresServer:
 
 
 @pytest.fixture
-def yard(tmp_path: Path, server: PostgresServer, postgres_url: str) -> Iterator[Yard]:
-    yard = Yard(tmp_path, postgres_url)
+def yard(tmp_path: Path, server: PostgresServer, empty_postgres_url: str) -> Iterator[Yard]:
+    yard = Yard(tmp_path, empty_postgres_url)
     yield yard
     server.ensure_postgres_running()  # to drop the database, whatever became of the test
     yard.close()
