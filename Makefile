@@ -12,7 +12,8 @@ demo: .venv/installed  ## the Iris grid on two local workers, then its leaderboa
 	$(BIN)/gridyard run examples/iris.yaml --workers 2
 
 test: .venv/installed-dev  ## the whole suite, on real PostgreSQL and Redis servers
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	@# In order of the folders: by the number of its tests, the longest file, two tests of chaos, would come last, alone.
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 chaos: .venv/installed-dev  ## sweeps while everything is killed, into docs/reliability.md; about half an hour
 	$(BIN)/python -m tests.chaos --docs $(if $(SEED),--seed $(SEED))

@@ -48,11 +48,13 @@ class Folder:
         """What a command prints with --json."""
         return json.loads(self.gridyard(*words, "--json").stdout)
 
+    def leaderboard(self) -> list[dict[str, Any]]:
+        """The whole of it."""
+        rows: list[dict[str, Any]] = self.json("leaderboard", "1", "--top", "0")
+        return rows
+
     def numbers(self) -> list[dict[str, Any]]:
-        """What must not depend on disturbances: the whole leaderboard but for times and the order of equal scores."""
-        rows = self.json("leaderboard", "1", "--top", "0")
-        same = ("job", "params", "seed", "score", "metrics", "best_epoch", "epochs")
-        return sorted(({name: row[name] for name in same} for row in rows), key=lambda row: int(row["job"]))
+        return numbers_of(self.leaderboard())
 
     def worker_pid(self) -> int:
         """Process id of the worker that wrote last in the log."""
@@ -66,6 +68,12 @@ class Folder:
             wait_until(lambda: _succeeded(database) > 0)
             with database.reading() as session:
                 assert not status.sweep_status(session, 1).finished, "the sweep ended before it could be disturbed"
+
+
+def numbers_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What of a leaderboard must not depend on disturbances: all but times and the order of equal scores."""
+    same = ("job", "params", "seed", "score", "metrics", "best_epoch", "epochs")
+    return sorted(({name: row[name] for name in same} for row in rows), key=lambda row: int(row["job"]))
 
 
 def _succeeded(database: Database) -> int:

@@ -37,13 +37,18 @@ class Folder:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    (tmp_path / "grid.yaml").write_text(GRID)
-    return Folder(tmp_path)
+    return folder_at(tmp_path)
 
 
-@pytest.fixture
-def submitted(folder: Folder) -> Folder:
-    """A folder whose sweep 1 of 12 jobs waits for workers."""
+def folder_at(path: Path) -> Folder:
+    (path / "grid.yaml").write_text(GRID)
+    return Folder(path)
+
+
+@pytest.fixture(scope="module")
+def submitted(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A folder whose sweep 1 of 12 jobs waits for workers; its tests only read, or try to."""
+    folder = folder_at(tmp_path_factory.mktemp("submitted"))
     assert folder.gridyard("submit", "grid.yaml").returncode == 0
     return folder
 
@@ -97,13 +102,14 @@ def test_reading_as_json_writes_json_and_nothing_else(submitted: Folder, words: 
     assert answer.stderr == ""
 
 
-def test_a_cancelled_sweep_is_watched_to_its_end_and_can_be_resumed(submitted: Folder) -> None:
-    assert "12 jobs cancelled" in submitted.gridyard("cancel", "1").stdout
-    watched = submitted.gridyard("watch", "1", "--json")
+def test_a_cancelled_sweep_is_watched_to_its_end_and_can_be_resumed(folder: Folder) -> None:
+    folder.gridyard("submit", "grid.yaml")
+    assert "12 jobs cancelled" in folder.gridyard("cancel", "1").stdout
+    watched = folder.gridyard("watch", "1", "--json")
     assert watched.returncode == 0
     assert json.loads(watched.stdout)["jobs"]["cancelled"] == 12
-    assert "12 cancelled jobs are ready again" in submitted.gridyard("resume", "1", "--no-wait").stdout
-    assert json.loads(submitted.gridyard("status", "1", "--json").stdout)["jobs"]["ready"] == 12
+    assert "12 cancelled jobs are ready again" in folder.gridyard("resume", "1", "--no-wait").stdout
+    assert json.loads(folder.gridyard("status", "1", "--json").stdout)["jobs"]["ready"] == 12
 
 
 def test_ctrl_c_ends_watching_with_130_and_no_traceback(submitted: Folder) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from db.models import Attempt, Job
 from db.session import Database
 from tests.conftest import RedisServer
-from tests.folders import ONE_BY_ONE, Folder
+from tests.folders import ONE_BY_ONE, Folder, numbers_of
 
 IRIS = (Path(__file__).parents[2] / "examples" / "iris.yaml").read_text(encoding="utf-8")
 
@@ -42,13 +42,13 @@ def check_whole(folder: Folder) -> list[dict[str, Any]]:
     assert (status["sweep"], status["state"], status["jobs"]["succeeded"]) == (1, "finished", 36)
     assert sum(status["jobs"].values()) == 36
     assert set(attempts_that_succeeded(folder.db_url).values()) == {1}
-    rows = folder.json("leaderboard", "1", "--top", "0")
+    rows = folder.leaderboard()
     assert [row["rank"] for row in rows] == list(range(1, 37))
     scores = [row["score"] for row in rows]
     assert scores == sorted(scores, reverse=True)
     cells = {(str(row["params"]["lr"]), str(row["params"]["hidden"]), row["params"]["dropout"]) for row in rows}
     assert len(cells) == 12
-    return folder.numbers()
+    return numbers_of(rows)
 
 
 def test_every_job_succeeds_exactly_once_on_the_embedded_default(embedded: Folder) -> None:
@@ -65,13 +65,13 @@ def test_every_cell_is_ranked_by_its_mean_over_three_seeds(embedded: Folder) -> 
 
 
 def test_redis_and_postgresql_with_a_worker_killed_in_the_middle_give_the_same_leaderboard(
-    embedded: Folder, tmp_path: Path, postgres_url: str, redis_server: RedisServer
+    embedded: Folder, tmp_path: Path, empty_postgres_url: str, redis_server: RedisServer
 ) -> None:
-    team = Folder(tmp_path / "team", IRIS + ONE_BY_ONE, db=postgres_url, broker=redis_server.url)
+    team = Folder(tmp_path / "team", IRIS + ONE_BY_ONE, db=empty_postgres_url, broker=redis_server.url)
     running = team.start("run", "grid.yaml", "--workers", "2")
     team.wait_for_the_middle()
     os.kill(team.worker_pid(), signal.SIGKILL)
     _, errors = running.communicate(timeout=240)
     assert running.returncode == 0, errors
     assert "the worker died (SIGKILL); starting it again" in errors
-    assert check_whole(team) == check_whole(embedded)
+    assert check_whole(team) == embedded.numbers()

@@ -1,6 +1,7 @@
 """What tests of the database need: sweeps of a given size, and the columns of a job."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from db.models import Count, Job
 from db.session import Database
 from jobs.history import History
 from jobs.spec import EpochReport, Objective, SweepSpec, TrainResult
+from tests.machines import Machine
+from tests.stages import Script, Stage
 
 AddSweep = Callable[..., int]
 Row = Callable[[int], dict[str, Any]]
@@ -106,3 +109,19 @@ def result() -> Callable[..., TrainResult]:
         )
 
     return make
+
+
+@pytest.fixture
+def stage(database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
+    return Stage(database, monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def finishing(result: Callable[..., TrainResult]) -> Script:
+    """Every job ends well, all at once."""
+    return lambda puppet: [result(job) for job in puppet.has]
+
+
+@pytest.fixture
+def machine(database: Database, tmp_path: Path) -> Machine:
+    return Machine(database, tmp_path)

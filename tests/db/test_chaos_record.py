@@ -1,11 +1,12 @@
 """The record that the chaos harness keeps by triggers of its own: on both databases it finds what should not be."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from db import claiming, ending, upkeep
@@ -17,6 +18,16 @@ from tests.chaos.timeline import Timeline
 
 AddSweep = Callable[..., int]
 Result = Callable[..., TrainResult]
+
+
+@pytest.fixture
+def records(database_url: str, add_sweep: AddSweep) -> Iterator[Records]:
+    """The record of a database with one job."""
+    add_sweep()
+    records = Records(database_url)
+    records.watch()
+    yield records
+    records.close()
 
 
 def complaints(records: Records, store: Path) -> list[str]:
@@ -38,11 +49,8 @@ def taken_twice(database: Database) -> tuple[Claim, Claim]:
 
 
 def test_it_is_content_with_a_job_that_was_rescued_and_finished(
-    database: Database, database_url: str, add_sweep: AddSweep, result: Result, tmp_path: Path
+    database: Database, records: Records, result: Result, tmp_path: Path
 ) -> None:
-    add_sweep()
-    records = Records(database_url)
-    records.watch()
     lost, held = taken_twice(database)
     write(database, ending.finish, [(lost, result(lost.job))])  # refused
     best = BestModel(sha256=hashlib.sha256(b"abc").hexdigest(), size=3, content=b"abc")
@@ -53,15 +61,9 @@ def test_it_is_content_with_a_job_that_was_rescued_and_finished(
         ("w1", 1, "ready"),
         ("w2", 2, "succeeded"),
     ]
-    records.close()
 
 
-def test_it_finds_writes_past_the_fence(
-    database: Database, database_url: str, add_sweep: AddSweep, result: Result, tmp_path: Path
-) -> None:
-    add_sweep()
-    records = Records(database_url)
-    records.watch()
+def test_it_finds_writes_past_the_fence(database: Database, records: Records, result: Result, tmp_path: Path) -> None:
     lost, held = taken_twice(database)
     write(database, ending.finish, [(held, result(held.job))])
     with database.writing() as session:  # as if the fence did not name the attempt
@@ -73,4 +75,3 @@ def test_it_finds_writes_past_the_fence(
     assert any("its final row was changed" in text for text in told)
     assert "its model is of attempt 1, its row of 2" in told
     assert "its model is not the one that was recorded" in told
-    records.close()

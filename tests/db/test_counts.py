@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select, text, update
 
-from db import claiming, counts, ending, migrate, steering, upkeep
+from db import claiming, counts, ending, steering, upkeep
 from db.models import Count, Job, Sweep
 from db.session import Database
 from jobs.spec import Claim, Failure, TrainResult
@@ -77,7 +77,6 @@ def test_a_sweep_without_jobs_has_none_in_any_state(database: Database) -> None:
 @pytest.fixture
 def postgresql(postgres_url: str) -> Iterator[Database]:
     database = Database(postgres_url)
-    migrate.upgrade(database)
     yield database
     database.close()
 

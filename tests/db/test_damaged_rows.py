@@ -53,6 +53,14 @@ def claim(database: Database, *, lease_seconds: float = 60.0, **options: Any) ->
         return claiming.claim(session, "cpu", WORKER, lease_seconds, **options)
 
 
+def add_succeeded(database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult]) -> None:
+    """Job 1, which has succeeded."""
+    add_sweep(1)
+    (claimed,) = claim(database)
+    with database.writing() as session:
+        assert ending.finish(session, [(claimed, result(claimed.job))])
+
+
 @pytest.mark.parametrize("limit", [1, 8])
 def test_a_sweep_that_cannot_be_read_is_paused_and_keeps_no_worker_from_the_next(
     limit: int, database: Database, add_sweep: AddSweep, row: Row
@@ -139,10 +147,8 @@ def test_a_damaged_sweep_stops_no_round_of_the_scheduler(
 def test_readers_show_what_can_be_read(
     database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult]
 ) -> None:
-    add_sweep(1)
-    (claimed,) = claim(database)
+    add_succeeded(database, add_sweep, result)
     with database.writing() as session:
-        assert ending.finish(session, [(claimed, result(1))])
         workers.register(session, "w", "cpu", 1, {})
         good = session.scalars(select(Sweep.spec)).one()
     for document in DOCUMENTS:
@@ -184,10 +190,7 @@ def test_a_worker_that_tells_nonsense_of_itself_keeps_nobody_from_the_others(dat
 def test_a_history_of_other_bytes_is_no_history(
     database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult]
 ) -> None:
-    add_sweep(1)
-    (claimed,) = claim(database)
-    with database.writing() as session:
-        assert ending.finish(session, [(claimed, result(1))])
+    add_succeeded(database, add_sweep, result)
     infinite = b"\x00\x00\x00\x00\x00\x00\xf0\x7f"
     for content in (b"", b"x", b"\xff" * 8 * 4, b"\x00" * 8 * 4_000, infinite * 4):
         change(database, update(History).values(content=content))

@@ -1,27 +1,23 @@
 """Ends that wait on disk reach the database once, and only where they still count; on both databases."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from db import claiming, ending, history, leases, results, steering, upkeep
 from db.clock import now
-from db.models import Attempt, Job
+from db.models import Job
 from db.session import Database
 from jobs.errors import DatabaseAway, RowDamaged
-from jobs.settings import Settings
-from jobs.spec import Answer, BestModel, Claim, EpochReport, Failure, Stopped, TrainResult
+from jobs.spec import Answer, EpochReport, Failure, Stopped, TrainResult
 from jobs.states import FailureReason, JobState
-from jobs.store import Store
-from workers.delivery import AGAIN_SECONDS, KEPT_SECONDS, Delivery
+from tests.machines import Machine
+from workers.delivery import AGAIN_SECONDS, Delivery
 from workers.holdings import Holdings
 from workers.spool import Spool
 from workers.watch import Watch
@@ -32,51 +28,12 @@ Row = Callable[[int], dict[str, Any]]
 Result = Callable[..., TrainResult]
 
 
-class Machine:
-    """What the workers of one machine share: a spool and a store."""
-
-    def __init__(self, database: Database, home: Path) -> None:
-        self.database, self.settings = database, Settings(home=home)
-        self.spool, self.store = Spool(self.settings.spool_folder), Store(self.settings.store_url)
-        self.holdings = Holdings()
-        self.delivery = Delivery(database, self.settings, self.holdings)
-
-    def claim(self, worker: str = "w1") -> Claim:
-        with self.database.writing() as session:
-            (claimed,) = claiming.claim(session, "cpu", worker, 60.0)
-        return claimed
-
-    def rescue(self, job: int, **how: Any) -> None:
-        """The worker of this job is taken for dead."""
-        with self.database.writing() as session:
-            session.execute(update(Job).where(Job.id == job).values(lease_expires_at=now(-1.0)))
-            assert upkeep.rescue(session, **how) == 1
-
-    def large(self, result: TrainResult, attempt: int) -> TrainResult:
-        """The same with a best model in the store."""
-        path = f"{result.job}/{attempt}/best.safetensors"
-        self.store.write(path, b"large")
-        self.store.write(f"{result.job}/{attempt}/last.safetensors", b"last")
-        return replace(result, best=BestModel(sha256="ab", size=5, path=path))
-
-    def attempts(self, job: int) -> list[tuple[str | None, str | None]]:
-        with self.database.reading() as session:
-            query = select(Attempt.outcome, Attempt.error).where(Attempt.job_id == job).order_by(Attempt.attempt)
-            return [(row.outcome, row.error) for row in session.execute(query)]
-
-
-@pytest.fixture
-def machine(database: Database, tmp_path: Path) -> Machine:
-    return Machine(database, tmp_path)
-
-
 class TestDelivered:
     def test_a_result_of_a_dead_worker_is_recorded_as_if_it_lived(
         self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
     ) -> None:
         add_sweep()
-        claimed = machine.claim()
-        machine.spool.put(Watch(claimed, outcome=result(claimed.job, 0.8)))
+        claimed = machine.ended(result, 0.8)
         assert machine.delivery.round() == 1
         job = row(claimed.job)
         assert (job["state"], job["score"], job["worker"], job["attempt"]) == (JobState.SUCCEEDED, 0.8, None, 1)
@@ -159,8 +116,7 @@ class TestDelivered:
         self, machine: Machine, add_sweep: AddSweep, result: Result, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         add_sweep()
-        claimed = machine.claim()
-        machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+        machine.ended(result)
 
         def away(*_: object) -> None:
             raise DatabaseAway("away")
@@ -178,8 +134,7 @@ class TestDelivered:
         """Some errors of the server read as if it were away, and are of one statement only."""
         add_sweep(3)
         for _ in range(3):
-            claimed = machine.claim()
-            machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+            machine.ended(result)
         finish = ending.finish
 
         def picky(session: Any, ended: Any) -> set[int]:
@@ -201,8 +156,7 @@ class TestDelivered:
     ) -> None:
         add_sweep(2)
         for _ in range(2):
-            claimed = machine.claim()
-            machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+            machine.ended(result)
         owner, name, error = (
             (Spool, "read", OSError(24, "Too many open files"))
             if why == "a disk that stutters"
@@ -234,8 +188,7 @@ class TestLate:
     ) -> None:
         """The newest attempt is still its own: there is no other result, and never will be."""
         add_sweep()
-        claimed = machine.claim()
-        machine.spool.put(Watch(claimed, outcome=result(claimed.job, 0.8)))
+        claimed = machine.ended(result, 0.8)
         machine.rescue(claimed.job)
         assert row(claimed.job)["state"] == JobState.READY
         machine.delivery.round()
@@ -252,8 +205,7 @@ class TestLate:
         add_sweep(retries=5)
         first = machine.claim()
         machine.rescue(first.job)
-        second = machine.claim()
-        machine.spool.put(Watch(second, outcome=result(second.job)))
+        second = machine.ended(result)
         machine.rescue(second.job)
         with machine.database.writing() as session:  # whatever the delay of a second failure is
             session.execute(update(Job).values(state=JobState.WAITING, due_at=now(3600.0)))
@@ -340,8 +292,7 @@ class TestLate:
         self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result, most_lost: int, state: JobState
     ) -> None:
         sweep = add_sweep()
-        claimed = machine.claim()
-        machine.spool.put(Watch(claimed, outcome=result(claimed.job)))
+        claimed = machine.ended(result)
         machine.rescue(claimed.job, most_lost=most_lost)  # set aside, if that was one loss too many
         with machine.database.writing() as session:
             steering.cancel_sweep(session, sweep)
@@ -372,77 +323,6 @@ class TestLate:
         with machine.database.writing() as session:
             assert ending.finish(session, ended) == {lost.job, held.job}
             assert ending.finish(session, ended) == set()
-
-
-class TestStrangers:
-    def test_a_broken_file_is_set_aside_and_blocks_no_other(
-        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        add_sweep(2)
-        first, second = machine.claim(), machine.claim()
-        broken = machine.spool.put(Watch(first, outcome=result(first.job)))
-        broken.write_bytes(broken.read_bytes()[:-9])
-        machine.spool.put(Watch(second, outcome=result(second.job)))
-        machine.delivery.round()
-        assert [row(job.job)["state"] for job in (first, second)] == [JobState.RUNNING, JobState.SUCCEEDED]
-        assert [path.name for path in machine.spool.folder.iterdir()] == [broken.name + ".broken"]
-        assert "its checksum does not fit" in caplog.text
-
-    def test_an_end_that_the_database_cannot_take_is_set_aside(
-        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
-    ) -> None:
-        add_sweep()
-        claimed = machine.claim()
-        odd = result(claimed.job)
-        without_epochs = replace(odd.history, names=["a", *odd.history.names[1:]])
-        path = machine.spool.put(Watch(claimed, outcome=replace(odd, history=without_epochs)))
-        machine.delivery.round()
-        assert row(claimed.job)["state"] == JobState.RUNNING
-        assert [one.name for one in machine.spool.folder.iterdir()] == [path.name + ".broken"]
-
-    @pytest.mark.parametrize("changes", [{"task": "digits"}, {"seed": 5}, {"params": {}}, {"sweep": 7}])
-    def test_a_result_of_another_training_is_set_aside(
-        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result, changes: dict[str, Any]
-    ) -> None:
-        add_sweep()
-        claimed = machine.claim()
-        other = replace(claimed, spec=replace(claimed.spec, **changes))
-        machine.spool.put(Watch(other, outcome=result(claimed.job)))
-        machine.delivery.round()
-        assert (row(claimed.job)["state"], machine.spool.waiting()) == (JobState.RUNNING, [])
-
-    def test_another_workers_claim_does_not_pass_the_fence(
-        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
-    ) -> None:
-        add_sweep()
-        claimed = machine.claim()
-        machine.spool.put(Watch(replace(claimed, worker="somebody"), outcome=result(claimed.job)))
-        machine.delivery.round()
-        assert row(claimed.job)["state"] == JobState.RUNNING
-
-    def test_an_end_of_another_database_waits_for_that_for_a_week(
-        self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        add_sweep()
-        claimed = machine.claim()
-        strange = replace(claimed, spec=replace(claimed.spec, sweep_uid="f" * 32))
-        path = machine.spool.put(Watch(strange, outcome=result(claimed.job)))
-        assert [machine.delivery.round() for _ in range(2)] == [0, 0]
-        assert (row(claimed.job)["state"], path.exists()) == (JobState.RUNNING, True)
-        old = time.time() - KEPT_SECONDS - 1
-        os.utime(path, (old, old))
-        assert Delivery(machine.database, machine.settings, Holdings()).round() == 1
-        assert not path.exists()
-        assert "is of a sweep that is not there" in caplog.text
-
-    def test_a_spool_that_cannot_be_read_is_told_once_and_ends_no_thread(
-        self, machine: Machine, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        machine.spool.folder.write_text("a file")
-        machine.delivery.start()
-        machine.delivery._try_round()
-        machine.delivery.stop()
-        assert caplog.text.count("cannot be read") == 1
 
 
 def test_of_two_attempts_at_a_job_that_end_together_each_is_told_its_own_end(

@@ -4,68 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 
-from db import claiming, ending, extension, leaderboard, leases, results, status, steering, upkeep
+from db import ending, extension, steering, upkeep
 from db.clock import now
-from db.models import Job, Sweep
+from db.models import Sweep
 from db.session import Database
 from jobs.errors import InputError, NotFound
-from jobs.history import History
 from jobs.settings import Settings
-from jobs.spec import BestModel, Claim, EpochReport, Failure, TrainResult
-from jobs.states import FailureReason, JobState, SweepState
+from jobs.spec import Failure
+from jobs.states import FailureReason, SweepState
 from scheduler import extend as extending
 from scheduler import service, sweep_file
 from scheduler.extend import Extended, carry_on, extend
 from scheduler.service import Service
 from scheduler.submit import submit
-
-GRID: dict[str, Any] = {"task": "iris", "grid": {"lr": [0.1, 0.2], "hidden": [[8], [16]]}, "seeds": 2, "epochs": 10}
-
-
-def submitted(database: Database, **changes: Any) -> int:
-    return submit(database, sweep_file.parse(GRID | changes)).sweep
-
-
-def claim(database: Database, limit: int = 1) -> list[Claim]:
-    with database.writing() as session:
-        return claiming.claim(session, "cpu", "w", 60.0, limit=limit)
-
-
-def finish(database: Database, claims: list[Claim], score: float = 0.5, trained: int | None = None) -> None:
-    """Each has trained all its epochs, or so many."""
-    with database.writing() as session:
-        assert len(ending.finish(session, [(one, result(one, score, trained)) for one in claims])) == len(claims)
-
-
-def result(claim: Claim, score: float, trained: int | None) -> TrainResult:
-    epochs = trained or claim.spec.epochs
-    told = [EpochReport(job=claim.job, epoch=n, metrics={"val_accuracy": score}, seconds=0.1) for n in range(1, epochs)]
-    return TrainResult(
-        job=claim.job,
-        score=score,
-        metrics={"val_accuracy": score},
-        best_epoch=1,
-        epochs=epochs,
-        seconds=1.0,
-        history=History.of(told),
-        best=BestModel(sha256=f"{claim.job}/{claim.attempt}", size=1, content=b"x"),
-    )
-
-
-def rows(database: Database, sweep: int) -> list[Job]:
-    with database.reading() as session:
-        return list(session.scalars(select(Job).where(Job.sweep_id == sweep).order_by(Job.cell, Job.seed)))
-
-
-def cells(database: Database, sweep: int) -> list[tuple[int, int, Any, Any]]:
-    return [(job.cell, job.seed, job.params.get("lr"), job.params.get("hidden")) for job in rows(database, sweep)]
-
-
-def stand(database: Database, sweep: int) -> status.SweepStatus:
-    with database.reading() as session:
-        return status.sweep_status(session, sweep)
+from tests.extensions import cells, claim, finish, rows, stand, submitted
 
 
 class TestValues:
@@ -239,132 +193,6 @@ class TestInterrupted:
         while steps.step():
             carry_on(database, sweep, seconds=1e-9)
         assert stand(database, sweep).jobs["ready"] == stand(database, sweep).total == 16
-
-
-class TestEpochs:
-    def succeeded(self, database: Database, **changes: Any) -> int:
-        """A finished sweep whose jobs have trained all their epochs."""
-        sweep = submitted(database, **changes)
-        finish(database, claim(database, limit=100))
-        while claims := claim(database, limit=100):
-            finish(database, claims)
-        with database.writing() as session:
-            assert upkeep.close_finished(session) == 1
-        return sweep
-
-    def test_jobs_that_have_trained_all_theirs_train_on(self, database: Database) -> None:
-        sweep = self.succeeded(database)
-        given = extend(database, sweep, {"epochs": 20})
-        assert (given.jobs, given.again) == (0, 8)
-        assert stand(database, sweep).state == SweepState.OPEN
-        (one,) = claim(database)
-        assert (one.spec.epochs, one.attempt) == (20, 2)
-        finish(database, [one])
-        (job,) = [job for job in rows(database, sweep) if job.id == one.job]
-        assert (job.state, job.epochs, job.until) == (JobState.SUCCEEDED, 20, 20)
-
-    def test_jobs_that_are_not_done_train_as_many_at_once(self, database: Database) -> None:
-        sweep = submitted(database)
-        extend(database, sweep, {"epochs": 20})
-        assert {one.spec.epochs for one in claim(database, limit=8)} == {20}
-        assert stand(database, sweep).jobs["succeeded"] == 0
-
-    def test_a_job_that_runs_meanwhile_trains_on_when_it_has_ended(self, database: Database) -> None:
-        sweep = submitted(database)
-        running = claim(database)
-        assert extend(database, sweep, {"epochs": 20}).again == 0
-        finish(database, running, score=0.7)
-        (job,) = [job for job in rows(database, sweep) if job.id == running[0].job]
-        assert (job.state, job.score, job.until) == (JobState.READY, 0.7, 10)
-        finish(database, claim(database, limit=100))
-        while claims := claim(database, limit=100):
-            finish(database, claims)
-        assert {job.epochs for job in rows(database, sweep)} == {20}
-
-    @pytest.mark.parametrize(("schedule", "again"), [(None, 0), ({"name": "cosine"}, 1)])
-    def test_one_that_stopped_early_would_stop_there_again_unless_its_rates_follow_the_epochs(
-        self, database: Database, schedule: Any, again: int
-    ) -> None:
-        keys = {"grid": {"lr": [0.1]}, "seeds": 1, "fixed": {"scheduler": schedule}}
-        sweep = submitted(database, **keys, early_stopping={"patience": 3})
-        finish(database, claim(database), trained=6)
-        assert extend(database, sweep, {"epochs": 20}).again == again
-        (job,) = rows(database, sweep)
-        assert job.state == (JobState.READY if again else JobState.SUCCEEDED)
-        running = submitted(database, **keys, early_stopping={"patience": 3})
-        with database.writing() as session:
-            steering.pause_sweep(session, sweep)
-        claims = claim(database)
-        extend(database, running, {"epochs": 20})
-        finish(database, claims, trained=6)
-        (job,) = rows(database, running)
-        assert job.state == (JobState.READY if again else JobState.SUCCEEDED)
-
-    def test_results_stay_on_the_leaderboard_until_there_are_new_ones(self, database: Database) -> None:
-        sweep = self.succeeded(database, seeds=1)
-        with database.reading() as session:
-            before = leaderboard.top(session, sweep=sweep)
-        extend(database, sweep, {"epochs": 20})
-        with database.reading() as session:
-            during = leaderboard.top(session, sweep=sweep)
-        assert [(row.job, row.score, row.rank) for row in during] == [(row.job, row.score, row.rank) for row in before]
-        assert {row.state for row in during} == {"ready"}
-        assert stand(database, sweep).best == 0.5
-        (one,) = claim(database)
-        finish(database, [one], score=0.9)
-        with database.reading() as session:
-            best = leaderboard.top(session, sweep=sweep)[0]
-            assert results.best_model(session, one.job).sha256 == f"{one.job}/2"
-        assert (best.job, best.score, best.epochs, best.state) == (one.job, 0.9, 20, "succeeded")
-
-    @pytest.mark.parametrize("end", ["failed", "cancelled"])
-    def test_no_result_is_lost_when_the_extension_fails(self, database: Database, end: str) -> None:
-        sweep = self.succeeded(database, seeds=1, retries=0)
-        extend(database, sweep, {"epochs": 20})
-        (one,) = claim(database)
-        with database.writing() as session:
-            told = [EpochReport(job=one.job, epoch=1, metrics={"val_accuracy": 0.1}, seconds=0.1)]
-            leases.record_epochs(session, [(one, told)])
-            if end == "failed":
-                failure = Failure(job=one.job, reason=FailureReason.DIVERGED, error="it broke")
-                assert ending.let_go(session, [(one, failure)]) == {one.job: JobState.FAILED}
-            else:
-                steering.cancel_sweep(session, sweep)
-                assert ending.let_go(session, [(one, None)]) == {one.job: JobState.CANCELLED}
-        with database.reading() as session:
-            ranked = {row.job: row for row in leaderboard.top(session, sweep=sweep)}
-            details = results.job_details(session, one.job)
-            assert results.best_model(session, one.job).sha256 == f"{one.job}/1"
-            assert results.job_spec(session, one.job).epochs == 10  # what its result can be repeated with
-        assert (ranked[one.job].score, ranked[one.job].state, ranked[one.job].epochs) == (0.5, end, 10)
-        assert len(details.history) == 9
-        again = steering.retry_sweep if end == "failed" else steering.resume_sweep
-        with database.writing() as session:
-            assert again(session, sweep)
-        assert any(claimed.job == one.job for claimed in claim(database, limit=100))
-
-    def test_in_many_steps_and_killed_between_them(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(extending, "PROLONGED", 3)
-        sweep = self.succeeded(database)
-        steps = extending._Steps(database, sweep, None)
-        prolong = extending._Steps._prolong
-        monkeypatch.setattr(extending._Steps, "_prolong", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            extend(database, sweep, {"epochs": 20})
-        monkeypatch.setattr(extending._Steps, "_prolong", prolong)
-        assert steps.step()
-        assert stand(database, sweep).jobs["ready"] == 3
-        assert extend(database, sweep, {"epochs": 20}).again == 5
-        assert stand(database, sweep).jobs["ready"] == 8
-
-    def test_a_second_extension_of_epochs_goes_on_from_the_first(self, database: Database) -> None:
-        sweep = self.succeeded(database, seeds=1)
-        extend(database, sweep, {"epochs": 20})
-        while claims := claim(database, limit=100):
-            finish(database, claims)
-        assert extend(database, sweep, {"epochs": 20}).again == 0
-        assert extend(database, sweep, {"epochs": 30, "seeds": 2}).again == 4
-        assert {one.spec.epochs for one in claim(database, limit=100)} == {30}
 
 
 class TestRefused:

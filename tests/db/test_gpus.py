@@ -17,7 +17,7 @@ from db.session import Database
 from jobs.errors import DatabaseAway
 from jobs.spec import Failure, TrainResult
 from jobs.states import FailureReason, JobState
-from tests.db.test_slot import Puppet, Script, Stage
+from tests.stages import Puppet, Script, Stage
 from workers import devices, slots
 from workers.gpu import Gpu
 from workers.heartbeat import Heartbeat

@@ -38,8 +38,8 @@ OLD_JOB = """
 
 
 @pytest.fixture
-def empty(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
+def empty(empty_database_url: str) -> Iterator[Database]:
+    database = Database(empty_database_url)
     yield database
     database.close()
 
@@ -140,11 +140,11 @@ def test_a_database_of_a_later_version_is_refused(empty: Database) -> None:
         migrate.prepare(empty)
 
 
-def test_eight_processes_that_upgrade_at_once_do_it_once(database_url: str) -> None:
+def test_eight_processes_that_upgrade_at_once_do_it_once(empty_database_url: str) -> None:
     done, errors = [], []
 
     def upgrade() -> None:
-        database = Database(database_url)
+        database = Database(empty_database_url)
         try:
             done.append(migrate.upgrade(database))
         except Exception as error:

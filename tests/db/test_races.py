@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
-from db import claiming, ending, fence, leases, migrate, retention, steering, submission, upkeep
+from db import claiming, ending, fence, leases, retention, steering, submission, upkeep
 from db.clock import now
 from db.models import Job, Kept, Model, Sweep
 from db.session import Database
@@ -30,7 +30,6 @@ AddSweep = Callable[..., int]
 @pytest.fixture
 def database(postgres_url: str) -> Iterator[Database]:
     database = Database(postgres_url)
-    migrate.upgrade(database)
     yield database
     database.close()
 

@@ -18,17 +18,25 @@ from tests.yards import LEASE_SECONDS, Yard
 SHORTER: dict[str, Any] = {"epochs": 250}
 
 
-@pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server of this test's own, to be killed."""
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this module's own, to be killed: all others share one that nobody harms."""
     with running_postgres() as server:
         yield server
 
 
 @pytest.fixture
-def yard(tmp_path: Path, server: PostgresServer) -> Iterator[Yard]:
-    yard = Yard(tmp_path, server.get_uri())
+def server(postgres_server: PostgresServer) -> PostgresServer:
+    """Alive, also when the test before has failed while it was dead."""
+    postgres_server.ensure_postgres_running()
+    return postgres_server
+
+
+@pytest.fixture
+def yard(tmp_path: Path, server: PostgresServer, empty_postgres_url: str) -> Iterator[Yard]:
+    yard = Yard(tmp_path, empty_postgres_url)
     yield yard
+    server.ensure_postgres_running()  # to drop the database, whatever became of the test
     yard.close()
 
 
@@ -68,8 +76,7 @@ def test_away_for_longer_than_the_lease_nobody_is_taken_for_silent_who_could_not
     yard: Yard, server: PostgresServer
 ) -> None:
     """The scheduler gives everybody the length of a lease to be heard again."""
-    changes: dict[str, Any] = {"epochs": 2500}
-    sweep = yard.submit(**changes)
+    sweep = yard.submit(epochs=2500)
     worker = yard.start_worker(slots=2)
     yard.wait_for_epoch(sweep, 100)
     with yard.scheduler():

@@ -1,9 +1,7 @@
 """Connections that neither carry anything nor close: who waits on one gives it up, and takes another."""
 
 import contextlib
-import time
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,7 @@ from tests.yards import Yard
 from workers import bell
 
 NEVER = 3600.0  # seconds between two looks at the table: only the bell wakes such a worker
-LEASE_SECONDS = 12.0
+LEASE_SECONDS = 8.0  # a heartbeat waits for a third of it
 
 
 @pytest.fixture
@@ -80,8 +78,8 @@ def test_a_heartbeat_finds_another_way_before_its_leases_run_out(
         with yard.scheduler():
             assert to_postgres.swallow() >= 1
             yard.wait_until("a connection is given up", lambda: "has not answered for" in yard.log.read_text())
-            lease = job["lease_expires_at"] + timedelta(seconds=LEASE_SECONDS)
-            yard.wait_until("it is renewed", lambda: yard.jobs(sweep)[0]["lease_expires_at"] > lease)
+            (now,) = yard.jobs(sweep)
+            yard.wait_until("it is renewed", lambda: yard.jobs(sweep)[0]["lease_expires_at"] > now["lease_expires_at"])
             with yard.database.writing() as session:
                 steering.cancel_sweep(session, sweep)
             yard.wait_for_end(sweep)
@@ -107,15 +105,12 @@ def test_a_worker_hears_the_bell_again_by_another_way(
 
 
 def test_who_rings_does_not_wait_for_long(tmp_path: Path, redis_server: RedisServer, to_redis: Proxy) -> None:
-    """The scheduler has rescues to do."""
+    """The scheduler has rescues to do. For how many seconds at most is in `tests/unit/test_celery_settings.py`."""
     yard = Yard(tmp_path, f"sqlite:///{tmp_path}/gridyard.db", broker=f"redis://127.0.0.1:{to_redis.port}/0")
     try:
         assert bell.ring(yard.settings, "cpu")
-        to_redis.swallow()
-        began = time.monotonic()
-        rung = [bell.ring(yard.settings, "cpu")]
-        assert time.monotonic() - began < 15
-        rung.append(bell.ring(yard.settings, "cpu"))
-        assert rung[-1]
+        assert to_redis.swallow() >= 1
+        bell.ring(yard.settings, "cpu")  # returns, though nobody answers and nobody closes what it waits on
+        assert bell.ring(yard.settings, "cpu")
     finally:
         yard.close()

@@ -43,7 +43,8 @@ def test_options_of_redis() -> None:
     assert options["global_keyprefix"] == "gridyard:"
     assert options["ack_emulation"] is False, "no scripts in Lua"
     assert options["socket_keepalive"] is True
-    assert options["health_check_interval"] > 0, "a half-open connection is noticed"
+    assert 0 < options["health_check_interval"] <= 10, "a half-open connection is noticed"
+    assert 0 < options["socket_timeout"] <= 3, "whoever rings has rescues to do"
     assert 0 < options["socket_connect_timeout"] <= options["socket_timeout"], "nobody waits for ever"
 
 

@@ -91,12 +91,12 @@ def test_a_folder_of_logs_that_cannot_be_made_is_one_message(
     assert "Traceback" not in told
 
 
-def test_a_scheduler_of_ours_that_has_stopped_lets_another_one_ring(postgres_url: str) -> None:
-    yard = gridyard.connect(db=postgres_url, broker="redis://127.0.0.1:9/0")  # nobody is there; no bell is due
+def test_a_scheduler_of_ours_that_has_stopped_lets_another_one_ring(empty_postgres_url: str) -> None:
+    yard = gridyard.connect(db=empty_postgres_url, broker="redis://127.0.0.1:9/0")  # nobody is there; no bell is due
     with closing(yard.database):
         thread = local.SchedulerThread(yard.database, yard.settings)
         thread.start()
         thread.stop()
         thread.tend()
-        with closing(Database(postgres_url)) as other, closing(Ringer(other)) as ringer:
+        with closing(Database(empty_postgres_url)) as other, closing(Ringer(other)) as ringer:
             assert ringer.may_ring()

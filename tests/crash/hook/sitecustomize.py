@@ -1,7 +1,8 @@
-"""Ends a process of Gridyard at a named point of a job's life, once.
+"""Ends a process of Gridyard at a named point of a job's life, once; or makes come soon what only time would bring.
 
 Python imports a module of this name when it starts, if its folder is on PYTHONPATH: so the code that is tested knows
 nothing of it. `KILL_AT` names the point, `KILL_MARK` a file that is made when the process is killed.
+`PATIENCE_OVER` names a file: when it is there, and not before, trainers have had their time for stopping.
 """
 
 import importlib.abc
@@ -126,5 +127,12 @@ class Patcher(importlib.abc.MetaPathFinder):
         return spec
 
 
+def until_a_file_is_there(_: Any) -> Any:
+    """A property of the settings: seconds that are over when the test says so."""
+    return property(lambda settings: 0.0 if os.path.exists(os.environ["PATIENCE_OVER"]) else float("inf"))
+
+
+if "PATIENCE_OVER" in os.environ:
+    sys.meta_path.insert(0, Patcher("jobs.settings", "Settings.trainer_grace_seconds", until_a_file_is_there))
 if "KILL_AT" in os.environ:
     sys.meta_path.insert(0, Patcher(*PLACES[Point(os.environ["KILL_AT"])]))
