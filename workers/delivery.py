@@ -133,8 +133,8 @@ class Delivery:
         if watch.became or late:
             self._holdings.outcomes.count(watch.came_to)
         self._spool.remove(end.claim)
-        line, seconds = "job %d of sweep %d: attempt %d, from the spool: %s (%.1f s)", time.monotonic() - began
-        logger.log(level, line, end.claim.job, spec.sweep, end.claim.attempt, told, seconds, extra=logs.of(end.claim))
+        line, seconds = "job %d: attempt %d, from the spool: %s (%.1f s)", time.monotonic() - began
+        logger.log(level, line, end.claim.job, end.claim.attempt, told, seconds, extra=logs.of(end.claim))
 
     def _came_late(self, watch: Watch) -> bool:
         """Let go of an end that was refused; whether it came too late, which its attempt's story tells from now on."""

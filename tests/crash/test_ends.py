@@ -1,7 +1,6 @@
 """Every way in which a job may end, made to happen, and told apart."""
 
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -15,6 +14,7 @@ from db import claiming, ending, upkeep, workers
 from jobs import cgroup
 from jobs.retry import SUSPECT
 from jobs.states import JobState
+from tests.own_tasks import OwnFolder
 from tests.yards import Yard
 
 TASK = Path(__file__).parent / "misbehaving.py"
@@ -45,12 +45,13 @@ BELOW = {  # the first line
 @pytest.fixture
 def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
     """A yard whose workers know the task."""
-    shutil.copy(TASK, tmp_path)
+    folder = OwnFolder(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GRIDYARD_TASKS", "misbehaving")
+    folder("misbehaving", TASK.read_text())
     yard = Yard(tmp_path, f"sqlite:///{tmp_path}/gridyard.db", grace_seconds=2.0)
     yield yard
     yard.close()
+    folder.forget()
 
 
 def submit(yard: Yard, *ways: str, **changes: Any) -> int:

@@ -94,12 +94,14 @@ def slow_yard(home: Path) -> Iterator[Yard]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setattr(sys, "path", list(sys.path))
-        OwnFolder(home, patch)("slow_task", SLOW, named="slow_task:Slow")
+        folder = OwnFolder(home, patch)
+        folder("slow_task", SLOW, named="slow_task:Slow")
         yard = Yard(home, f"sqlite:///{home}/gridyard.db", checkpoint_seconds=600.0, grace_seconds=LONG)
         yield yard
         for file in home.glob("hold_*"):
             file.unlink()
         yard.close()
+        folder.forget()
 
 
 @pytest.fixture(scope="module")

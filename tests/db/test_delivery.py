@@ -236,7 +236,7 @@ class TestLate:
         with caplog.at_level(logging.INFO):
             machine.delivery.round()
         assert (row(claimed.job), machine.spool.waiting()) == (before, [])
-        told = "job 1 of sweep 1: attempt 1, from the spool: its result (0.1 after 2 epochs) counts no longer"
+        told = "job 1: attempt 1, from the spool: its result (0.1 after 2 epochs) counts no longer"
         assert [record.levelname for record in caplog.records if told in record.getMessage()] == ["WARNING"]
         assert not machine.store.exists("1/1/best.safetensors")
         assert machine.store.exists("1/1/last.safetensors")  # the successor may have started from it
