@@ -51,7 +51,7 @@ def _bar(what: str, total: int | None) -> Iterator[Callable[..., None]]:
         TextColumn("{task.description}"),
         TimeRemainingColumn(),
     )
-    # This stderr, also while others are silenced by another one in its place.
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
+    # This stderr, also while others are silenced by another one in its place. What goes to stdout stays there.
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True, redirect_stdout=False) as progress:
         bar = progress.add_task("", total=total)
         yield lambda steps, words, total=total: progress.update(bar, advance=steps, description=words, total=total)

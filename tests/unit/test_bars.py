@@ -1,5 +1,6 @@
 """Bars of what takes long, on a terminal only."""
 
+import csv
 import io
 import sys
 from collections.abc import Iterator
@@ -77,3 +78,15 @@ def test_predictions_come_one_by_one_and_no_bar_stands_between_lines_that_are_pr
 
 def test_without_predictions_there_are_none() -> None:
     assert list(predictions.watched(iter(()), several=True)) == []
+
+
+def test_what_is_printed_beside_a_bar_goes_to_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = watching(monkeypatch)
+    with bars.steps("predicting") as advance:
+        rows = csv.writer(sys.stdout)
+        rows.writerow([1, 2])
+        advance("")
+    assert capsys.readouterr().out == "1,2\r\n"
+    assert "1,2" not in terminal.getvalue()
