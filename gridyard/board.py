@@ -30,6 +30,8 @@ class Board(pandas.DataFrame):
 
     def __repr__(self) -> str:
         left_out = self.attrs.get(LEFT_OUT, ())
-        shown: list[Any] = [name for name in self.columns if name not in left_out]
+        shown: list[Any] = [name for name in self.columns if name not in left_out] or list(self.columns)
         most = pandas.get_option("display.max_rows")
-        return self.to_string(columns=shown, index=False, max_rows=most, min_rows=most)
+        # Of the reader's own, as with `set_index("job")`; those of ours are only numbers.
+        named = self.index.name is not None or not pandas.api.types.is_integer_dtype(self.index)
+        return self.to_string(columns=shown, index=named, max_rows=most, min_rows=most)

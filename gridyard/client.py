@@ -142,7 +142,7 @@ class Yard:
         return found
 
     def leaderboard(self, top: int | None = None, *, by: str = "job", **scope: Any) -> "pandas.DataFrame":
-        """The leaderboard as a table, best first; arguments and errors as `ranked`. Printed, it leaves no place out."""
+        """The leaderboard as a table, best first; arguments and errors as `ranked`. Printed, it hides no column."""
         from gridyard.board import Board
 
         return Board.of(self.ranked(top, by=by, **scope))

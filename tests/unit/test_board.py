@@ -39,3 +39,12 @@ def test_cells_show_their_spreads_and_one_without_jobs_says_that_it_is_empty() -
     header, _ = str(Board.of([cell()])).splitlines()
     assert header.split() == ["rank", "cell", "mean", "std", "n", "lr", "test_accuracy", "test_accuracy_std"]
     assert "Empty" in str(Board.of([]))
+
+
+def test_what_a_reader_makes_of_it_keeps_its_row_labels_and_its_columns() -> None:
+    board = Board.of([job(1), job(2)])
+    assert str(board.set_index("job")).split()[:2] == ["rank", "score"]
+    assert str(board.set_index("job")).splitlines()[1].split() == ["job"]
+    assert "score" in str(board[["rank", "score"]].T).split()
+    assert "val_accuracy" in str(board[["val_accuracy"]])
+    assert str(board[board["rank"] > 1]).splitlines()[1].split()[0] == "2"
