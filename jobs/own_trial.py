@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jobs import untrained
 from jobs.own import OwnTask, refuse, shown
@@ -18,6 +18,7 @@ from jobs.params import TrainingParams
 from jobs.problem import Problem
 
 ROWS = 3  # that go through network and loss
+MORE_ROWS = 256  # if the first reach only some of the weights: a network may send each row another way
 MOST = 1000  # trials that a process remembers, some 100 kB
 
 
@@ -59,15 +60,15 @@ def try_out(own: OwnTask, params: TrainingParams, problem: Problem) -> None:
 def what_it_tries(own: OwnTask, params: TrainingParams, problem: Problem) -> str | None:
     """Equal for jobs whose trials end alike; None where that cannot be known, such as with a lambda in the network."""
     net = problem.model.net
-    attributes = untrained.attributes(net)
-    if attributes is None or vars(own):  # what a task notes on itself may be of one seed
+    untried = untrained.comparable_digest(net)
+    if untried is None or vars(own):  # what a task notes on itself may be of one seed
         return None
     weights = [(name, weight.shape, weight.dtype, weight.requires_grad) for name, weight in net.named_parameters()]
     batch = [(part.shape[1:], part.dtype, len(part[:ROWS])) for part in (problem.train.inputs, problem.train.targets)]
-    facts: list[Any] = [id(own), params, problem.model.signature, attributes, repr(net), weights, batch]
     try:
+        facts: list[Any] = [id(own), params, problem.model.signature, untried, repr(net), weights, batch]
         return hashlib.sha256(untrained.dumped(facts)).hexdigest()
-    except Exception:  # whatever a parameter of the user's own raises when it is asked for its bytes
+    except Exception:  # whatever an object of the user's own raises when it is asked for its bytes or its words
         return None
 
 
@@ -78,10 +79,20 @@ def trial(own: OwnTask, problem: Problem) -> None:
         InputError: as `try_out`.
     """
     net = copy.deepcopy(problem.model.net).train()
-    inputs, targets = problem.train.inputs[:ROWS], problem.train.targets[:ROWS]
-    named = {name: weight for name, weight in net.named_parameters() if weight.requires_grad}
-    if not named:
+    if not any(weight.requires_grad for weight in net.parameters()):
         refuse(own, "its network has no weights that could be trained")
+    if _unreached(own, problem, net, ROWS) and (unused := _unreached(own, problem, net, MORE_ROWS)):
+        refuse(own, f"weights of its network that no output depends on: {', '.join(unused)}; remove them")
+
+
+def _unreached(own: OwnTask, problem: Problem, net: nn.Module, rows: int) -> list[str]:
+    """Names of the weights that so many training rows do not reach.
+
+    Raises:
+        InputError: the loss is none for each sample.
+    """
+    inputs, targets = problem.train.inputs[:rows], problem.train.targets[:rows]
+    named = {name: weight for name, weight in net.named_parameters() if weight.requires_grad}
     found = problem.loss(net(inputs), targets)
     if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(inputs):
         wanted = f'a value for every sample, shape ({len(inputs)},): with losses of torch write reduction="none"'
@@ -89,6 +100,4 @@ def trial(own: OwnTask, problem: Problem) -> None:
     if not found.requires_grad:
         refuse(own, "its loss does not depend on the network's weights: was it detached, or made of numbers?")
     gradients = torch.autograd.grad(found.mean(), list(named.values()), allow_unused=True)
-    unused = [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]
-    if unused:
-        refuse(own, f"weights of its network that no output depends on: {', '.join(unused)}; remove them")
+    return [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]

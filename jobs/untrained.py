@@ -20,10 +20,10 @@ def digest(net: nn.Module) -> str:
 
     Where an attribute cannot be compared, such as a lambda, it is the network's own.
     """
-    return attributes(net) or f"of network {id(net)}"
+    return comparable_digest(net) or f"of network {id(net)}"
 
 
-def attributes(net: nn.Module) -> str | None:
+def comparable_digest(net: nn.Module) -> str | None:
     """As `digest`; None where one cannot be compared."""
     found = hashlib.sha256()
     for weight in net.parameters():

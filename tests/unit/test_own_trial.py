@@ -37,6 +37,16 @@ DRAWING = [
     "    return found",
 ]
 
+ROUTING = [
+    "class Routing(nn.Module):",
+    "    def __init__(self):",
+    "        super().__init__()",
+    "        self.one, self.other = nn.Linear(2, 3), nn.Linear(2, 3)",
+    "    def forward(self, rows):",
+    "        return self.one(rows) + (self.other(rows) if len(rows) > 3 else 0)",
+    "def model(self, params, signature): return self.Routing()",
+]
+
 # what is wrong -> (lines of the class, the width of the wrong job, the message); others have width 8 and other seeds
 WRONG_PARTS = {
     "a loss of one number": (
@@ -198,3 +208,9 @@ def build(seed: int, **params: object) -> Problem:
     built = module.build(made, seed)
     assert isinstance(built, Problem)
     return built
+
+
+def test_weights_that_only_some_rows_reach_are_not_refused(write: OwnFolder, trials: list[Problem]) -> None:
+    write("my_task", changed(*ROUTING))
+    build(0)
+    assert len(trials) == 1
