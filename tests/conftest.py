@@ -42,10 +42,6 @@ def running_postgres() -> Iterator[PostgresServer]:
     # Not under pytest's tmp_path: its name would make the socket's path longer than the 107 bytes a socket may have.
     with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
         server = get_server(folder)
-        server.psql(
-            "ALTER SYSTEM SET fsync = off"
-        )  # no test cuts the power, and a killed server's writes are the kernel's
-        server.psql("SELECT pg_reload_conf()")
         yield server
         server.cleanup()
 

@@ -61,7 +61,7 @@ def _prepare(database: Database, away: Callable[[DatabaseAway], object]) -> None
                 refused = True  # once more: it may have come between our try and that question
                 continue
             refused = False
-            silent.met(" ".join(str(error).split()))
+            silent.met(error)
             away(error)
         time.sleep(rest * random.uniform(0.8, 1.0))  # many workers wait for one server
         rest = min(2 * rest, MOST_SECONDS)

@@ -80,7 +80,7 @@ class Plan:
         return arrival.arrive(self.database, self.away.append)
 
 
-AWAY = DatabaseAway("database postgresql://yard:***@127.0.0.1/yard: connection refused\n\tis it running?")
+AWAY = DatabaseAway("database postgresql://yard:***@127.0.0.1/yard: connection refused is it running?")
 
 
 def test_one_line_tells_that_it_waits_however_many_tries_and_another_that_it_is_over(
