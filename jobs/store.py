@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from uuid import uuid4
 
 import fsspec
+from fsspec.asyn import AsyncFileSystem
 
 from jobs.errors import StoreError
 from jobs.urls import masked
@@ -23,6 +24,7 @@ from jobs.urls import masked
 # Backends whose put shows nothing before its end.
 PUTS_WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "memory"})
 LONGEST = 512  # characters of a path
+MEETINGS = 1000  # with another who removes the same folder
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _OURS = re.compile(r"[1-9][0-9]{0,18}/[1-9][0-9]{0,18}/[^/]+", re.ASCII)
@@ -157,14 +159,44 @@ class Store:
     def _find(self, job: int | None) -> Iterator[StoredFile]:
         self._files.invalidate_cache()
         root = self._root.rstrip("/")
-        try:
-            found = self._files.find(root if job is None else f"{root}/{job}", detail=True)
-        except FileNotFoundError:
-            return
-        for path, facts in found.items():
+        for facts in self._below(root if job is None else f"{root}/{job}"):
+            path = str(facts.get("name", ""))
             relative = path[len(root) + 1 :]
             if path.startswith(f"{root}/") and _OURS.fullmatch(relative):
                 yield StoredFile(relative, int(facts.get("size") or 0))
+
+    def _below(self, folder: str) -> Iterator[dict[str, Any]]:
+        """What lies in a folder and in those of it that are called by a number."""
+        if self._finds:
+            with contextlib.suppress(FileNotFoundError):
+                yield from self._files.find(folder, detail=True).values()
+            return
+        for facts in self._ls(folder):
+            below = str(facts["name"]).rstrip("/")
+            if facts["type"] != "directory":
+                yield facts
+            elif below != folder and _NUMBER.fullmatch(below.rpartition("/")[2]):
+                yield from self._below(below)
+
+    @property
+    def _finds(self) -> bool:
+        """Whether the backend has a `find` of its own, which needs fewer requests, such as one for 1000 objects.
+
+        fsspec's leaves out every folder that cannot be listed: a backend that is away would seem empty.
+        """
+        kind = type(self._files)
+        if isinstance(self._files, AsyncFileSystem):
+            return kind._find is not AsyncFileSystem._find
+        return kind.find is not fsspec.AbstractFileSystem.find
+
+    def _ls(self, folder: str, *, detail: bool = True) -> list[Any]:
+        """What lies in a folder; nothing in one that is not there. fsspec's `exists` says so of any that is away."""
+        try:
+            return list(self._files.ls(folder, detail=detail))
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) or error.errno == errno.ENOENT:  # SMB has a kind of its own
+                return []
+            raise
 
     def free_bytes(self) -> int | None:
         """Room that is left; None where that cannot be known."""
@@ -191,19 +223,21 @@ class Store:
         """Jobs that have files. One list, for a look per job would be a request to the backend each."""
         with self._errors("list", ""):
             self._files.invalidate_cache()  # of this process: others have written since
-            if not self._files.exists(self._root):
-                return set()
-            names = (str(path).rstrip("/").rpartition("/")[2] for path in self._files.ls(self._root, detail=False))
+            names = (str(path).rstrip("/").rpartition("/")[2] for path in self._ls(self._root, detail=False))
             return {int(name) for name in names if re.fullmatch(r"[1-9][0-9]*", name, re.ASCII)}
 
     def _remove_folder(self, full: str) -> None:
         if self.is_local and Path(full).is_symlink():
             Path(full).unlink()  # where it leads to is not ours
         elif self.is_local:
-            shutil.rmtree(full)  # removes links in it, and follows none
+            _remove_tree(full)
         else:
-            with contextlib.suppress(FileNotFoundError):  # all of it went since it was listed
+            try:
                 self._files.rm(full, recursive=True)
+            except FileNotFoundError:  # all of it went since it was listed; or fsspec could not look
+                self._files.invalidate_cache()
+                if left := self._ls(full):
+                    raise OSError(errno.ENOTEMPTY, f"{len(left)} of what was in it could not be removed") from None
 
     def _full(self, path: str) -> str:
         parts = path.split("/")
@@ -243,6 +277,18 @@ def _is_there(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def _remove_tree(path: str) -> None:
+    """Remove a local folder, and the links in it, of which none is followed. Others may be at it, too."""
+    for _ in range(MEETINGS):
+        try:
+            shutil.rmtree(path)
+            return
+        except FileNotFoundError:  # what another has just removed ends it: the rest is still there
+            if not _is_there(path):
+                return
+    shutil.rmtree(path)
 
 
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:

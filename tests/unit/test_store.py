@@ -3,9 +3,14 @@
 import errno
 import os
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
+from fsspec.asyn import AsyncFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from jobs.errors import StoreError
 from jobs.store import Store
@@ -137,6 +142,139 @@ def test_a_file_system_that_is_away_is_not_taken_for_an_empty_one(
     for remove in (lambda: store.remove_jobs([7]), lambda: store.remove_attempts(7, 1)):
         with pytest.raises(StoreError, match=r"could not look for '7': OSError: .*stale file handle"):
             remove()
+
+
+class Plain(MemoryFileSystem):  # type: ignore[misc]
+    """A backend with no more of its own than fsspec asks for, such as sftp. It may be away."""
+
+    protocol = "plain"
+    store: dict[str, Any] = {}
+    pseudo_dirs = [""]
+    away: Callable[[str], bool] = staticmethod(lambda path: False)  # whether what lies at this path cannot be listed
+    exists, find = fsspec.AbstractFileSystem.exists, fsspec.AbstractFileSystem.find
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.replace("plain://", "memory://")))
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> Any:
+        self._ask(path)
+        return super().ls(path, detail=detail)
+
+    def info(self, path: str, **_: Any) -> Any:
+        self._ask(path)
+        return super().info(path)
+
+    def _ask(self, path: str) -> None:
+        if type(self).away(path):
+            raise OSError(errno.EHOSTUNREACH, "no route to host")
+
+
+class Concurrent(AsyncFileSystem):  # type: ignore[misc]
+    """The same, of the kind that asks for much at a time, such as http."""
+
+    protocol, cachable = "concurrent", False
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return Plain._strip_protocol(path.replace("concurrent://", "plain://"))
+
+    async def _ls(self, path: str, detail: bool = True, **_: Any) -> Any:
+        return Plain().ls(path, detail)
+
+    async def _info(self, path: str, **_: Any) -> Any:
+        return Plain().info(path)
+
+    async def _pipe_file(self, path: str, value: bytes, **_: Any) -> None:
+        Plain().pipe_file(path, value)
+
+    async def _rm_file(self, path: str, **_: Any) -> None:
+        Plain().rm_file(path)
+
+    async def _rm(self, path: str, recursive: bool = False, **_: Any) -> None:
+        Plain().rm(path, recursive)
+
+
+@pytest.fixture(params=["plain", "concurrent"])
+def remote(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Files of the jobs 7 and 8 on a backend whose `find` and `exists` are fsspec's own."""
+    fsspec.register_implementation("plain", Plain, clobber=True)
+    fsspec.register_implementation("concurrent", Concurrent, clobber=True)
+    store = Store(f"{request.param}://yard")
+    for path in ("7/1/a", "7/2/bb", "8/1/a", "8/notes/1/a", "8/1/2/a", "x/7/a", "7.txt"):
+        store.write(path, b"x" * len(path.rpartition("/")[2]))
+    yield store
+    Plain.store.clear()
+
+
+OURS = [("7/1/a", 1), ("7/2/bb", 2), ("8/1/a", 1)]
+
+
+def test_a_backend_that_only_lists_folders_shows_what_is_ours(remote: Store) -> None:
+    assert sorted(remote.files()) == OURS
+    assert sorted(remote.files(7)) == OURS[:2]
+    assert (list(remote.files(9)), remote.jobs()) == ([], {7, 8})
+    assert Store(f"{remote.url}/nothing").jobs() == set()
+    remote.remove_attempts(7, 1)
+    remote.remove_jobs([8, 9])
+    assert sorted(remote.files()) == OURS[1:2]
+    assert sorted(Plain.store) == ["/yard/7.txt", "/yard/7/2/bb", "/yard/x/7/a"]
+
+
+ASK: dict[str, Callable[[Store], object]] = {
+    "jobs": Store.jobs,
+    "all files": lambda store: list(store.files()),
+    "a job's": lambda store: list(store.files(7)),
+    "attempts": lambda store: store.remove_attempts(7, 2),
+    "remove": lambda store: store.remove_jobs([7]),
+}
+
+
+@pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
+def test_a_backend_that_is_away_is_not_taken_for_an_empty_store(
+    remote: Store, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Store], object]
+) -> None:
+    monkeypatch.setattr(Plain, "away", staticmethod(lambda path: True))
+    with pytest.raises(StoreError, match="no route to host"):
+        ask(remote)
+
+
+@pytest.mark.parametrize("ask", [ask for name, ask in ASK.items() if name != "jobs"])
+def test_nor_is_a_folder_that_cannot_be_listed_taken_for_an_empty_one(
+    remote: Store, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Store], object]
+) -> None:
+    """It goes away when the store, and which jobs have files, were listed."""
+    assert remote._has(7)
+    monkeypatch.setattr(Plain, "away", staticmethod(lambda path: "/7" in path))
+    with pytest.raises(StoreError, match="no route to host"):
+        ask(remote)
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_two_who_remove_the_same_folder_are_no_trouble_to_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: bool
+) -> None:
+    """The other one is quicker by a file, or by all of them."""
+    store = Store(str(tmp_path / "store"))
+    for name in "abc":
+        store.write(f"7/1/{name}", b"x")
+    unlink, seen = os.unlink, list[str]()
+
+    def meet(path: str, **where: Any) -> None:
+        seen.append(path)
+        if len(seen) == 1:
+            other = sorted((tmp_path / "store/7/1").iterdir())
+            for file in [one for one in other if one.name == path] if left else other:
+                file.unlink()
+            if not left:
+                (tmp_path / "store/7/1").rmdir()
+                (tmp_path / "store/7").rmdir()
+        unlink(path, **where)
+
+    monkeypatch.setattr("shutil.os.unlink", meet)
+    store.remove_jobs([7])
+    assert not (tmp_path / "store/7").exists()
+    assert seen
 
 
 def test_files_that_cannot_be_removed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
