@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 
+from db import leases
 from db.session import Database
 from jobs import logs
 from jobs.errors import DatabaseAway
@@ -103,9 +104,16 @@ class Recorder:
 
     def _done(self, watch: Watch) -> None:
         """The database has said what became of it."""
-        claim = watch.claim
+        claim, late = watch.claim, False
+        if watch.became is None and watch.spooled:
+            try:
+                late = self._came_late(watch)
+            except DatabaseAway as error:  # the file stays for the delivery, which tells and counts it
+                logger.warning("job %d: an end that does not count waits on disk: %s", claim.job, error)
+                return
         there = self._spool.remove(claim) if watch.spooled else True
-        if watch.became is None and not there:
+        watch.spooled = watch.spooled and not late  # who tells it counts it
+        if watch.became is None and not there and not late:
             logger.info("job %d: the end of attempt %d was taken from the spool by another", claim.job, claim.attempt)
             return
         became = watch.became or "lost its claim"
@@ -115,6 +123,11 @@ class Recorder:
                 free(self._database, self._settings.store_url, watch)
             except DatabaseAway as error:
                 logger.warning("job %d: a model that does not count stays in the store: %s", claim.job, error)
+
+    def _came_late(self, watch: Watch) -> bool:
+        """An end that waited on disk was refused: as the delivery, tell that it came too late; whether that is new."""
+        with self._database.writing() as session:
+            return leases.came_late(session, watch.claim)
 
     def _put_off(self, ended: list[Watch], error: DatabaseAway) -> list[Watch]:
         """Try again later, but for those that have waited too long: these wait on disk."""

@@ -12,6 +12,7 @@ import pytest
 from db import ending, leases, steering
 from db.models import Attempt
 from db.session import Database
+from db.upkeep import rescue
 from jobs.errors import DatabaseAway, DatabaseError
 from jobs.spec import Answer, BestModel, EpochReport, Stopped, TrainResult
 from jobs.states import FailureReason, JobState
@@ -243,6 +244,40 @@ class TestEnds:
         assert Delivery(database, stage.settings, next_worker).round() == 1
         assert row(1)["state"] == JobState.SUCCEEDED
         assert [one.outcomes.counted() for one in (stage.holdings, next_worker)] == [{}, {"succeeded": 1}]
+
+    @pytest.mark.parametrize("away", [False, True])
+    def test_an_end_that_waited_on_disk_until_its_job_was_anothers_is_told_and_counted_once(
+        self, stage: Stage, database: Database, add_sweep: Callable[..., int], finishing: Script, row: Row,
+        monkeypatch: pytest.MonkeyPatch, away: bool,
+    ) -> None:  # fmt: skip
+        """The worker is cut off, the job rescued and claimed again, the network back; or away again just then."""
+        add_sweep()
+        together, tries = writing.together, list[int]()
+
+        def cut_off(*given: Any) -> Any:
+            tries.append(1)
+            if len(tries) > 1:
+                return together(*given)
+            with database.writing() as session:
+                assert rescue(session, "w1") == 1
+            give_to_another_worker(database, job=1)
+            raise DatabaseAway("away")
+
+        def unheard(*_: object) -> bool:
+            raise DatabaseAway("away again")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(recorder, "together", cut_off)
+            if away:
+                patch.setattr(leases, "came_late", unheard)
+            stage.work(finishing)
+        Delivery(database, stage.settings, stage.holdings).round()
+        assert list(stage.settings.spool_folder.iterdir()) == []
+        assert stage.holdings.outcomes.counted() == {"claim lost": 1}
+        with database.reading() as session:
+            attempt = session.get_one(Attempt, (1, 1))
+        assert (attempt.outcome, attempt.error) == ("lost", "worker w1 died, and its end came too late to count")
+        assert (row(1)["state"], row(1)["worker"]) == (JobState.RUNNING, "w2")
 
     def test_where_even_the_disk_is_full_an_end_waits_in_memory_and_says_so(
         self, stage: Stage, add_sweep: Callable[..., int], finishing: Script, row: Row,
