@@ -18,7 +18,6 @@ from sqlalchemy.exc import (
     ArgumentError,
     InterfaceError,
     InvalidatePoolError,
-    NoSuchModuleError,
     OperationalError,
     SQLAlchemyError,
     TimeoutError,
@@ -131,6 +130,8 @@ class Database:
     def takes_connections(self) -> bool:
         """Whether its server is there and lets people in, whatever it says to us; True of SQLite.
 
+        True, too, where libpq refuses the URL's options, as an unknown `sslmode`, and asks nobody: no wait mends that.
+
         libpq asks as `pg_isready` does: neither the words of an error, which are in the server's language, nor its
         class tell a wrong password from a closed port. Blocks the whole process for up to 2 s.
         """
@@ -139,7 +140,7 @@ class Database:
         _, given = self.engine.dialect.create_connect_args(self.engine.url)
         known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
         options = {name: value for name, value in given.items() if name in known} | {"connect_timeout": 2}
-        return pq.PGconn.ping(make_conninfo("", **options).encode()) == pq.Ping.OK
+        return pq.PGconn.ping(make_conninfo("", **options).encode()) in (pq.Ping.OK, pq.Ping.NO_ATTEMPT)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -197,9 +198,22 @@ def _create_engine(url: str) -> Engine:
     try:
         if backend == "sqlite":
             return _sqlite_engine(parsed)
-        return _postgresql_engine(parsed)
-    except NoSuchModuleError as error:
+        engine = _postgresql_engine(parsed)
+        _check_ports(engine)
+    except ArgumentError as error:  # no such driver, or options that do not fit together
         raise InputError(f"GRIDYARD_DB: {error}; {allowed}") from None
+    return engine
+
+
+def _check_ports(engine: Engine) -> None:
+    """libpq tells of a port that cannot be as of one where nobody listens yet, and SQLAlchemy does not give it a 0."""
+    url = engine.url
+    _, given = engine.dialect.create_connect_args(url)
+    for port in f"{'' if url.port is None else url.port},{given.get('port', '')}".split(","):  # of each host
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+            raise InputError(
+                f"GRIDYARD_DB: was given the port {port[:20]!r}; allowed is a whole number from 1 to 65535"
+            )
 
 
 def _postgresql_engine(url: Any) -> Engine:

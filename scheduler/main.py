@@ -23,7 +23,7 @@ def start(settings: Settings) -> None:
     database = Database(settings.db_url)
     service = Service(database, settings)
     with monitor.serving(settings, database, service.pulse) as count:
-        if not arrive(database, away=lambda error: service.pulse.failed(error, away=True)):
+        if not arrive(database, lambda error: service.pulse.failed(error, away=True), stopped=stop.is_set):
             return
         count()
         service.run(stop)

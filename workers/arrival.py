@@ -22,7 +22,9 @@ class _Told(BaseException):
     """SIGTERM or Ctrl-C, wherever the wait is."""
 
 
-def arrive(database: Database, away: Callable[[DatabaseAway], object]) -> bool:
+def arrive(
+    database: Database, away: Callable[[DatabaseAway], object], stopped: Callable[[], bool] = lambda: False
+) -> bool:
     """Make the database ready to use, as `migrate.prepare`. For the main thread, which hears signals.
 
     Only a server that nobody could reach, or that is starting or stopping, is waited for: one that refuses us, by a
@@ -30,16 +32,19 @@ def arrive(database: Database, away: Callable[[DatabaseAway], object]) -> bool:
 
     Args:
         away: called after each try that did not reach it.
+        stopped: whether a signal has come already, of one who heard them before.
 
     Returns:
         Whether it is ready; False: SIGTERM or Ctrl-C came first.
 
     Raises:
-        DatabaseAway: an SQLite file is locked, or the server takes connections but not ours.
+        DatabaseAway: an SQLite file is locked, the server takes connections but not ours, or libpq refuses the URL.
         DatabaseError: as `migrate.prepare`.
     """
     try:
         with _interrupted():
+            if stopped():  # asked only here: from now on a signal is heard
+                raise _Told
             _prepare(database, away)
     except _Told:
         logger.info("stopped before the database was ready")

@@ -1,14 +1,18 @@
 """What is waited for at the start, and what is not."""
 
 import logging
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from db import migrate
 from db.session import Database
-from jobs.errors import DatabaseAway, DatabaseOutdated
+from jobs.errors import DatabaseAway, DatabaseOutdated, InputError
+from jobs.settings import Settings
+from scheduler import main
 from tests.refusals import Server
 from workers import arrival
 
@@ -40,6 +44,27 @@ def test_one_that_refuses_us_takes_those_of_others_and_is_not_waited_for(server:
 
 def test_where_nobody_listens_there_is_no_server(tmp_path: Path) -> None:
     assert not Database(f"postgresql:///yard?host={tmp_path}").takes_connections()
+
+
+@pytest.mark.parametrize("option", ["sslmode=bogus", "service=nobodys", "channel_binding=perhaps"])
+def test_what_libpq_itself_refuses_is_not_waited_for(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.arrival.time.sleep", lambda _: pytest.fail("it waits"))
+    with pytest.raises(DatabaseAway, match=option.partition("=")[2]):
+        arrival.arrive(Database(f"postgresql:///yard?host={tmp_path}&{option}"), away=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("u@h:0/y", "0"), ("u@h:99999/y", "99999"), ("/y?host=a:5432&host=b:99999", "99999"), ("h/y?port=-1", "-1")],
+)
+def test_nor_is_a_port_that_cannot_be(url: str, port: str) -> None:
+    with pytest.raises(InputError, match=f"was given the port '{port}'; allowed is a whole number from 1 to 65535"):
+        Database(f"postgresql://{url}")
+    with pytest.raises(InputError, match=r"GRIDYARD_DB: .*port"):
+        Database(f"postgresql:///yard?host=h&port={port},x")
+    Database("postgresql:///yard?host=a:5432&host=b").close()
 
 
 def test_an_sqlite_file_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,3 +137,25 @@ def test_one_that_is_there_at_last_and_refuses_us_is_not_waited_for(monkeypatch:
     outdated = Plan(monkeypatch, (AWAY, False), (DatabaseOutdated("has schema 0001"), True))
     with pytest.raises(DatabaseOutdated):
         outdated.arrive()
+
+
+def test_a_scheduler_that_was_told_to_stop_before_it_waits_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As while it opens the port of its monitor."""
+    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    @contextmanager
+    def told(*_: object) -> Iterator[Callable[[], None]]:
+        signal.raise_signal(signal.SIGTERM)
+        yield lambda: pytest.fail("the database is there")
+
+    monkeypatch.setattr("scheduler.main.monitor.serving", told)
+    monkeypatch.setattr(migrate, "prepare", lambda _: pytest.fail("it tries to reach the database"))
+    try:
+        with caplog.at_level(logging.INFO):
+            main.start(Settings(db="postgresql://yard@127.0.0.1/yard"))
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)
+    assert caplog.messages == ["stopped before the database was ready"]
