@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import and_, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from db import fence, history
@@ -70,9 +70,7 @@ def came_back(session: Session, worker: str, held: Collection[Held]) -> int:
     of_jobs = select(JOBS.c.id).where(JOBS.c.id.in_({job for job, _ in held}))
     session.connection().execute(of_jobs.order_by(JOBS.c.id).with_for_update())  # before attempts, as all do
     here = (tuple_(ATTEMPTS.c.job_id, ATTEMPTS.c.attempt).in_(list(held)), ATTEMPTS.c.worker == worker)
-    lost = (ATTEMPTS.c.outcome == FailureReason.LOST, ATTEMPTS.c.error.not_like(f"%{CAME_BACK}%"))
-    told = update(ATTEMPTS).where(*here, *lost).values(error=ATTEMPTS.c.error + CAME_BACK)
-    jobs = session.connection().execute(told.returning(ATTEMPTS.c.job_id)).scalars().all()
+    jobs = _tell(session, CAME_BACK, *here)
     counted = (JOBS.c.id.in_(jobs), JOBS.c.lost > 0, JOBS.c.state.in_(UNFINISHED))
     one_less = {"lost": JOBS.c.lost - 1, "failures": JOBS.c.failures - 1}
     return execute_update(session, update(JOBS).where(*counted).values(one_less)) if jobs else 0
@@ -85,9 +83,26 @@ def came_late(session: Session, claim: Claim) -> bool:
         Whether that is new; false, too, of an end that was refused because it is recorded already.
     """
     here = (ATTEMPTS.c.job_id == claim.job, ATTEMPTS.c.attempt == claim.attempt, ATTEMPTS.c.worker == claim.worker)
-    lost = (ATTEMPTS.c.outcome == FailureReason.LOST, ATTEMPTS.c.error.not_like(f"%{CAME_LATE}"))
-    told = update(ATTEMPTS).where(*here, *lost).values(error=ATTEMPTS.c.error + CAME_LATE)
-    return bool(execute_update(session, told))
+    return bool(_tell(session, CAME_LATE, *here))
+
+
+def _tell(session: Session, words: str, *here: ColumnElement[bool]) -> list[int]:
+    """Say this, too, of those of these attempts that were lost; the jobs of which it is new.
+
+    It is said in the error's first line, which is the one that is shown: below it stands the story of a job that was
+    set aside, with the same words of earlier attempts.
+    """
+    found = select(ATTEMPTS.c.job_id, ATTEMPTS.c.attempt, ATTEMPTS.c.error).where(*here)
+    lost = found.where(ATTEMPTS.c.outcome == FailureReason.LOST, ATTEMPTS.c.error.is_not(None))
+    told = []
+    for row in session.connection().execute(lost.order_by(ATTEMPTS.c.job_id, ATTEMPTS.c.attempt).with_for_update()):
+        first, end, story = row.error.partition("\n")
+        if words not in first:
+            told.append({"of_job": row.job_id, "of_attempt": row.attempt, "told": f"{first}{words}{end}{story}"})
+    if told:
+        one = (ATTEMPTS.c.job_id == bindparam("of_job"), ATTEMPTS.c.attempt == bindparam("of_attempt"))
+        session.connection().execute(update(ATTEMPTS).where(*one).values(error=bindparam("told")), told)
+    return [one["of_job"] for one in told]
 
 
 def record_epochs(session: Session, reports: Sequence[tuple[Claim, Sequence[EpochReport]]]) -> set[int]:

@@ -270,6 +270,37 @@ class TestLate:
             machine.delivery.round()
         assert row(claimed.job)["lost"] == 0
 
+    def test_that_it_came_too_late_is_new_only_once_whatever_else_is_told_after_it(
+        self, machine: Machine, add_sweep: AddSweep
+    ) -> None:
+        add_sweep()
+        claimed = machine.claim()
+        machine.rescue(claimed.job)
+        machine.claim("w2")
+        with machine.database.writing() as session:
+            late = [leases.came_late(session, claimed) for _ in range(2)]
+            assert leases.came_back(session, "w1", [(claimed.job, claimed.attempt)]) == 1
+            assert [*late, leases.came_late(session, claimed)] == [True, False, False]
+
+    def test_of_a_job_that_was_set_aside_it_is_told_in_the_line_that_is_shown(
+        self, machine: Machine, add_sweep: AddSweep
+    ) -> None:
+        """Its story, below, says the same of an earlier attempt."""
+        add_sweep()
+        first = machine.claim()
+        machine.rescue(first.job)
+        second = machine.claim("w2")
+        with machine.database.writing() as session:
+            assert leases.came_late(session, first)
+        machine.rescue(second.job, most_lost=2)
+        with machine.database.writing() as session:
+            assert leases.came_late(session, second)
+            assert leases.came_back(session, "w2", [(second.job, second.attempt)]) == 0, "it is final"
+        shown, story = (machine.attempts(second.job)[1][1] or "").split("\n\n")
+        assert shown.endswith("tries it again, and its end came too late to count, and came back")
+        assert story.count("came too late") == 1
+        assert story.splitlines()[0].endswith("lost: worker w1 went silent, and its end came too late to count")
+
     def test_it_does_not_count_for_a_job_that_was_finished_and_made_ready_again(
         self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result
     ) -> None:
