@@ -40,7 +40,8 @@ class Yard(Collector):
 
     def begin(self) -> None:
         """What was counted before is not counted again."""
-        self._look()
+        with self._lock:  # who asks is answered already
+            self._look()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: it must not need a database to be registered."""

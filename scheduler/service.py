@@ -128,8 +128,10 @@ class Service:
             sweeps = removal.abandoned(session)
         gone, deadline = 0, time.monotonic() + REMOVING_SECONDS
         self._removals = {sweep: begun for sweep, begun in self._removals.items() if sweep in sweeps}
+        undone = {sweep: f"sweep {sweep} is not removed" for sweep in sweeps}
+        self._steps.parts("removal", undone.values())
         for sweep in sweeps:
-            with self._steps.part("removal", f"sweep {sweep} is not removed"):
+            with self._steps.part("removal", undone[sweep]):
                 if sweep not in self._removals:  # else it goes on where it was, and lists no store again
                     self._removals[sweep] = Removal(self._database, sweep, Store(self._settings.store_url))
                 while self._removals[sweep].step():
@@ -143,8 +145,10 @@ class Service:
         with self._database.reading() as session:
             sweeps = extension.abandoned(session)
         gone_on, deadline = 0, time.monotonic() + REMOVING_SECONDS
+        undone = {sweep: f"sweep {sweep} is not extended" for sweep in sweeps}
+        self._steps.parts("extension", undone.values())
         for sweep in sweeps:
-            with self._steps.part("extension", f"sweep {sweep} is not extended"):
+            with self._steps.part("extension", undone[sweep]):
                 extend.carry_on(self._database, sweep, seconds=max(0.001, deadline - time.monotonic()))
                 gone_on += 1
         return gone_on

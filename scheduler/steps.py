@@ -1,7 +1,7 @@
 """The steps of a round: one that fails keeps no other from its turn, and does not stay hidden."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from jobs import logs
@@ -17,7 +17,7 @@ class Steps:
 
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
-        self._troubles: dict[str, logs.Trouble] = {}  # by what does not happen
+        self._troubles: dict[tuple[str, str], logs.Trouble] = {}  # by step and what does not happen
         self._failed: set[str] = set()  # steps whose last turn failed, as a whole or in part
 
     @contextmanager
@@ -46,11 +46,21 @@ class Steps:
             raise
         except Exception as error:
             self.fail(step, error)
-            trouble = self._troubles.setdefault(undone, logs.Trouble(logger, undone, over=f"over: {undone}"))
+            new = logs.Trouble(logger, undone, over=f"{undone}: that is over")
+            trouble = self._troubles.setdefault((step, undone), new)
             trouble.met(error, trace=None if isinstance(error, GridyardError) else error)
         else:
-            if undone in self._troubles:
-                self._troubles.pop(undone).gone()
+            self._over(step, undone)
+
+    def parts(self, step: str, undone: Collection[str]) -> None:
+        """The step has these parts by now: another one that failed was seen to elsewhere, as by a user's command."""
+        for of, told in list(self._troubles):
+            if of == step and told not in (STEPS[step], *undone):
+                self._over(step, told)
+
+    def _over(self, step: str, undone: str) -> None:
+        if (step, undone) in self._troubles:
+            self._troubles.pop((step, undone)).gone()
 
     def fail(self, step: str, error: Exception) -> None:
         """The step has failed in this turn, and whoever saw it has said so."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
+from sqlalchemy.orm import Session
 
-from db import gauges, migrate
+from db import extension, gauges, migrate, removal
 from db import workers as register
 from db.session import Database
 from jobs.errors import DatabaseAway, SettingsError, StoreError
@@ -210,6 +212,21 @@ class TestAsked:
         assert found["gridyard_workers", "cpu"] == 2
         assert ("gridyard_attempts_total", "lost") not in found  # no worker lives to count that
 
+    def test_the_first_look_is_made_while_nobody_else_looks(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The port answers already: two looks at once would count the same attempts twice."""
+        yard, look, alone = monitor.Yard(database), gauges.look, list[bool]()
+
+        def seen(session: Session) -> gauges.Gauges:
+            alone.append(yard._lock.locked())
+            return look(session)
+
+        monkeypatch.setattr(gauges, "look", seen)
+        yard.begin()
+        list(yard.collect())
+        assert alone == [True, True]
+
     def test_without_the_database_it_says_so_and_the_rest(
         self, asked: Asked, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -256,7 +273,7 @@ class TestSteps:
         assert line.exc_info
         with caplog.at_level(logging.INFO):
             service.tick()
-        assert "over: nothing is removed" in caplog.text
+        assert "nothing is removed: that is over, after " in caplog.text
         assert self.failures(service)["removal"] == 3
 
     def test_a_part_that_fails_keeps_no_other_from_its_turn_and_its_step_has_failed(self) -> None:
@@ -272,6 +289,26 @@ class TestSteps:
         with steps.turn("removal"), steps.part("removal", "sweep 7 is not removed"):
             pass
         assert pulse.failing() == {}
+
+    def test_a_part_that_failed_and_was_seen_to_elsewhere_is_over(
+        self, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A user has deleted one sweep, and extended the other."""
+        service = Service(database, Settings(home=tmp_path, store="nonsense://"))
+        service._keep_at, waiting = math.inf, {7, 8}
+        for module in (removal, extension):
+            monkeypatch.setattr(module, "abandoned", lambda _: sorted(waiting))
+        monkeypatch.setattr("scheduler.extend.carry_on", lambda *_, **__: 1 // 0)
+        with caplog.at_level(logging.INFO):
+            for _ in range(2):
+                service.tick()
+            assert "that is over" not in caplog.text
+            waiting.remove(7)
+            service.tick()
+        told = [message.partition(", after")[0] for message in caplog.messages if "that is over" in message]
+        assert told == [f"sweep 7 is not {undone}: that is over" for undone in ("removed", "extended")]
+        failing = [("extension", "sweep 8 is not extended"), ("removal", "sweep 8 is not removed")]
+        assert sorted(service._steps._troubles) == failing
 
     def test_a_database_that_is_away_is_no_failure_of_a_step(self) -> None:
         pulse = Pulse(1.0, Clock())
