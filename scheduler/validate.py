@@ -40,7 +40,7 @@ def validate(
     """
     keys = _keys(data, problems)
     task = _task(keys.task, problems)
-    params = Params(task or _meant(keys.task), problems)
+    params = Params(task or _meant(keys), problems)
     fixed = params.checked(("fixed",), keys.fixed if keys.fixed is not None else {})
     grid = _grid(data, keys, params, fixed)
     cells = _cells(data, keys, params, fixed)
@@ -110,10 +110,17 @@ def _task(name: str, problems: Problems) -> Task | None:
     return task
 
 
-def _meant(name: str) -> Task | None:
-    """The task whose name was mistyped: what is wrong with its parameters is told along with that."""
-    near = difflib.get_close_matches(name, catalogue.tasks(), n=1, cutoff=SURE)
-    return catalogue.tasks()[near[0]] if near else None
+def _meant(keys: SweepKeys) -> Task | None:
+    """The task whose name was mistyped: what is wrong with its parameters is told along with that.
+
+    Not one that has hardly any of the names: then another was meant, such as one of the user's that is not found.
+    """
+    near = difflib.get_close_matches(keys.task, catalogue.tasks(), n=1, cutoff=SURE)
+    if not near:
+        return None
+    task, cells = catalogue.tasks()[near[0]], keys.cells if isinstance(keys.cells, list) else []
+    names = {name for part in (keys.grid, keys.fixed, *cells) if isinstance(part, dict) for name in part}
+    return task if 2 * len(names & set(task.params.model_fields)) >= len(names) else None
 
 
 def _prepared(

@@ -346,6 +346,12 @@ def test_parameters_of_a_task_that_is_like_no_other_are_not_guessed_at() -> None
     assert [problem.place for problem in caught.value.problems] == ["task", "grid.sweetness[1]"]
 
 
+def test_nor_are_those_of_a_users_task_that_is_not_found_and_is_called_nearly_as_another() -> None:
+    with pytest.raises(SweepFileError) as caught:
+        parse({"task": "iris2", "grid": {"lr": [-1], "petals": [3]}, "fixed": {"sepals": 4}})
+    assert [problem.place for problem in caught.value.problems] == ["task"]
+
+
 def test_a_file_that_is_not_utf8_says_in_which_line(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_bytes("task: iris\nname: Größe\n".encode("latin-1"))
