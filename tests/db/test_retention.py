@@ -290,15 +290,26 @@ def test_a_store_of_objects_is_listed_for_many_jobs_and_not_while_a_listing_rest
     memory, listings = Store(f"memory://{database.engine.url.database}"), list[set[int]]()
     list_jobs = memory.jobs
     monkeypatch.setattr(memory, "jobs", lambda: listings.append(list_jobs()) or listings[-1])
+    remove, looked_at = memory.remove_attempts, list[int]()
+
+    def removing(job: int, *given: Any, **kept: Any) -> None:
+        looked_at.append(job)
+        remove(job, *given, **kept)
+
+    monkeypatch.setattr(memory, "remove_attempts", removing)
     monkeypatch.setattr(retention, "FEWEST", 2)
     monkeypatch.setattr(retention, "LIST_REST", 1e12)
     steps, sweep = Retention(database, memory), add_sweep(20)
-    listed = []
-    for jobs in (2, 5, 5):
-        for job in succeed(sweep, *[0.5] * jobs):
+    listed = list[int]()
+    for number in (2, 5, 5):
+        jobs = succeed(sweep, *[0.5] * number)
+        for job in jobs[1:4]:
             memory.write(f"{job}/1/last.safetensors", b"y")
+        looked_at.clear()
         steps.step()
         assert files(memory) == []
+        is_new = len(listings) > (listed or [0])[-1]
+        assert looked_at == (jobs[1:4] if is_new else jobs), "one that a listing does not show is not asked for"
         listed.append(len(listings))
     assert listed == [0, 1, 1]
 
