@@ -183,7 +183,8 @@ class Sweep:
         When it is interrupted, the scheduler does the rest, or whoever calls it again.
 
         Args:
-            archive: a file that is written first, JSON lines in gzip; docs/json.md has its shape.
+            archive: a file that is written first, in a folder that is there: JSON lines in gzip; docs/json.md has its
+                shape.
 
         Raises:
             InputError: it has neither finished nor been cancelled, or the archive cannot be written.
