@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gridyard.cli.common import Broker, Db, Json, existing, plain, print_json
+from gridyard.cli.common import Broker, Db, Json, existing, plain, print_json, with_db
 
 if TYPE_CHECKING:
     from gridyard.cleaning import Cleaned
@@ -58,7 +58,7 @@ def clean(
     if as_json:
         print_json(plain(found) | {"files": found.files, "bytes": found.bytes})
     else:
-        typer.echo(_cleaned(found))
+        typer.echo(_cleaned(found, with_db(_freeing(sweep, best), db)))
 
 
 @app.command()
@@ -98,7 +98,14 @@ def _examined(found: "Diagnosis") -> str:
     return "\n".join(lines)
 
 
-def _cleaned(found: "Cleaned") -> str:
+def _freeing(sweep: int | None, best: int | None) -> str:
+    """The command that frees what was shown."""
+    of = "" if sweep is None else f" {sweep}"
+    keeping = "" if best is None else f" --best {best}"
+    return f"gridyard clean{of}{keeping} --yes"
+
+
+def _cleaned(found: "Cleaned", freeing: str) -> str:
     from gridyard.sizes import readable
     from gridyard.tables import table
 
@@ -110,8 +117,7 @@ def _cleaned(found: "Cleaned") -> str:
     if found.freed:
         end = f"freed: {total}"
     elif found.files:
-        of = "" if found.sweep is None else f" {found.sweep}"
-        end = f"nothing was freed; `gridyard clean{of} --yes` frees {total}"
+        end = f"nothing was freed; `{freeing}` frees {total}"
     else:
         end = "there is nothing to free"
     return f"{table(['kind', 'what', 'files', 'size'], rows)}\n\n{end}"
