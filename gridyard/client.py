@@ -11,7 +11,7 @@ from db.leaderboard import Ranked, RankedCell
 from db.session import Database
 from db.status import SweepStatus
 from db.workers import OutOfService
-from gridyard.ids import check_id
+from gridyard.ids import check_id, check_name
 from gridyard.job import Job
 from gridyard.sweep import Sweep
 from jobs import catalogue, data, settings
@@ -103,10 +103,10 @@ class Yard:
         """The sweep of this id.
 
         Raises:
+            InputError: this is no id.
             NotFound: there is none.
         """
-        check_id("sweep", sweep)
-        found = Sweep(self, sweep)
+        found = Sweep(self, check_id("sweep", sweep))
         found.status()
         return found
 
@@ -134,10 +134,10 @@ class Yard:
         """The job of this id.
 
         Raises:
+            InputError: this is no id.
             NotFound: there is none.
         """
-        check_id("job", job)
-        found = Job(self, job)
+        found = Job(self, check_id("job", job))
         found.details()
         return found
 
@@ -166,14 +166,16 @@ class Yard:
             where: values of parameters, such as {"lr": 0.01, "scheduler.name": "step"}.
 
         Raises:
-            InputError: there is no such sweep, task or parameter, or no job can have such a value.
+            InputError: there is no such sweep, task or parameter, no job can have such a value, or an argument is of
+                another kind.
         """
         if by not in ("job", "cell"):
             raise InputError(f"a leaderboard is by job or by cell, not by {by!r}")
-        if top is not None and not 1 <= top <= MAX_INT:
-            raise InputError(f"top is a whole number from 1 to {MAX_INT}, not {top}")
-        if sweep is not None:
-            check_id("sweep", sweep)
+        if top is not None and not (isinstance(top, int) and 1 <= top <= MAX_INT):
+            raise InputError(f"top is a whole number from 1 to {MAX_INT}, not {top!r}")
+        sweep = None if sweep is None else check_id("sweep", sweep)
+        check_name("task", task)
+        check_name("metric", metric)
         where = _plain(where or {})
         rank = leaderboard.by_cell if by == "cell" else leaderboard.top
         with self.database.reading() as session:
@@ -193,7 +195,7 @@ class Yard:
 
         from gridyard.report import compare
 
-        return pandas.DataFrame(compare.flat(compare.compare(self, jobs)))
+        return pandas.DataFrame(compare.flat(compare.compare(self, [check_id("job", job) for job in jobs])))
 
     def why_empty(
         self,

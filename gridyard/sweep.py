@@ -115,11 +115,9 @@ class Sweep:
         Raises:
             InputError: there is no such reason, or one of the jobs is no failed job of this sweep.
         """
-        chosen, ids = [_reason(reason) for reason in reasons], list(jobs)
+        chosen, ids = [_reason(reason) for reason in reasons], [check_id("job", job) for job in jobs]
         if chosen and ids:
             raise InputError("reasons and jobs are both given; keep one of them")
-        for job in ids:
-            check_id("job", job)
         return self._change(partial(steering.retry_sweep, reasons=chosen, jobs=ids))
 
     def extend(
