@@ -26,6 +26,11 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+# As difflib measures: "files" is like "leese" by 0.6, and nobody meant it; "petal_lenght" is like "petal length (cm)"
+# by 0.69.
+LIKE, LIKE_BEGIN = 0.65, 0.8
+BEGINS = 3  # letters by which a longer name is recognised
+
 
 class GridyardError(Exception):
     """Gridyard could not do what was asked."""
@@ -130,5 +135,16 @@ class JobsFailed(GridyardError):
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: '; did you mean "lr"?', or '.' when none is near."""
-    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
-    return f'; did you mean "{near[0]}"?' if near else "."
+    near = nearest(given, known)
+    return f'; did you mean "{near}"?' if near else "."
+
+
+def nearest(given: str, known: Iterable[str]) -> str | None:
+    """The name that was meant: one that is like it or begins so, or has the same letters; None: no name is near."""
+    names = list(known)
+    if near := difflib.get_close_matches(given, names, n=1, cutoff=LIKE):
+        return near[0]
+    begin = {name[: len(given)]: name for name in reversed(names)} if len(given) >= BEGINS else {}
+    if near := difflib.get_close_matches(given, begin, n=1, cutoff=LIKE_BEGIN):
+        return begin[near[0]]
+    return next((name for name in names if sorted(name) == sorted(given)), None)

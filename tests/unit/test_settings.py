@@ -40,10 +40,21 @@ def test_a_variable_wins_over_the_file_and_the_file_over_the_default(
 def test_an_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRIDYARD_MAXCELLS", "20")
     with pytest.raises(
-        SettingsError, match='there is no setting GRIDYARD_MAXCELLS; did you mean "max_cells"'
+        SettingsError, match='there is no setting GRIDYARD_MAXCELLS; did you mean "GRIDYARD_MAX_CELLS"'
     ) as caught:
         settings.load()
-    assert "Settings: home, db, broker" in str(caught.value)
+    assert "Settings: GRIDYARD_HOME, GRIDYARD_DB, GRIDYARD_BROKER" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [("GRIDYARD_LEESE", '; did you mean "GRIDYARD_LEASE_SECONDS"?'), ("GRIDYARD_BOGUS", ". Settings: ")],
+)
+def test_only_a_name_that_is_near_is_suggested(variable: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "3")
+    with pytest.raises(SettingsError) as caught:
+        settings.load()
+    assert f"there is no setting {variable}{hint}" in str(caught.value)
 
 
 def test_an_unknown_name_in_the_file_names_the_nearest(clean: Path) -> None:
