@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gridyard.cli.common import Broker, Db, Json, existing, plain, print_json, with_db
+from jobs.plain import printable
 
 if TYPE_CHECKING:
     from gridyard.cleaning import Cleaned
@@ -73,7 +74,7 @@ def doctor(as_json: Json = False, db: Db = None, broker: Broker = None) -> None:
     if as_json:
         print_json({"fine": found.fine, "findings": found.findings})
     else:
-        typer.echo(_examined(found))
+        typer.echo(printable(_examined(found)))
     if not found.fine:
         raise typer.Exit(1)
 
