@@ -7,7 +7,8 @@
     │   ├── SweepFileError      a sweep file, with every problem and its place
     │   ├── UnknownTask         no such task
     │   ├── UnknownDataSet      no such data set
-    │   ├── DataMissing         data are not here and could not be fetched
+    │   ├── DataMissing         data are not here
+    │   │   └── NotFetched      and could not be fetched; exit code 1, for that is work that failed
     │   ├── Unfit               the user's data, or what was said of them; in jobs/catalogue
     │   ├── Unusable            what was named as a task of the user's own; in jobs/catalogue
     │   └── NotFound            no such sweep or job in this database
@@ -75,9 +76,13 @@ class UnknownDataSet(InputError):
 
 
 class DataMissing(InputError):
-    """Data are not on this machine and could not be fetched."""
+    """Data are not on this machine."""
 
     elsewhere = True
+
+
+class NotFetched(DataMissing):
+    """Data are not on this machine and could not be fetched: nothing that was typed is wrong."""
 
 
 class NotFound(InputError):

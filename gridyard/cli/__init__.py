@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from gridyard.cli import admin, control, data, read, use, work
-from jobs.errors import DatabaseError, GridyardError, InputError
+from jobs.errors import DatabaseError, GridyardError, InputError, NotFetched
 from jobs.plain import printable
 from jobs.urls import masked
 
@@ -45,7 +45,7 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        sys.exit(_complain(error, code=2))
+        sys.exit(_complain(error, code=1 if isinstance(error, NotFetched) else 2))
     except GridyardError as error:
         sys.exit(_complain(error, code=1))
 

@@ -305,3 +305,29 @@ def test_run_stores_nothing_where_its_data_set_cannot_be_had(
     assert "diamonds is not here" in capfd.readouterr().err
     assert gridyard(["status", "--json"], monkeypatch) == 0
     assert json.loads(capfd.readouterr().out) == []
+
+
+@pytest.mark.parametrize("words", [["run", "grid.yaml", "--set", "task=diamonds"], ["data", "get", "diamonds"]])
+def test_a_download_that_fails_is_work_that_failed(
+    words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("the line is dead")
+
+    monkeypatch.setenv("GRIDYARD_DATA", str(folder / "data"))
+    monkeypatch.setattr("jobs.data.fetch._download", refused)
+    (folder / "grid.yaml").write_text("task: diamonds")
+    assert gridyard(words, monkeypatch) == 1
+    written = capfd.readouterr().err
+    assert "diamonds is not in" in written
+    assert "the line is dead" in written
+
+
+def test_a_home_that_is_no_folder_is_wrong_input(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "file").touch()
+    monkeypatch.setenv("GRIDYARD_HOME", str(folder / "file"))
+    assert gridyard(["submit", "grid.yaml"], monkeypatch) == 2
+    assert "cannot create the folder of" in (told := capfd.readouterr().err)
+    assert "GRIDYARD_HOME" in told
