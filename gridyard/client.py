@@ -16,7 +16,8 @@ from gridyard.job import Job
 from gridyard.sweep import Sweep
 from jobs import catalogue, data, settings
 from jobs.catalogue import Task
-from jobs.errors import InputError
+from jobs.errors import InputError, SettingsError
+from jobs.urls import masked
 from scheduler import conditions
 from scheduler.places import Places, Problems
 from scheduler.plain import MAX_INT, plain
@@ -69,13 +70,17 @@ class Yard:
 
         Raises:
             SweepFileError: it is wrong; nothing is stored.
+            SettingsError: the store has a URL that nothing here can reach; nothing is stored.
             DataMissing: a data set could not be fetched; nothing is stored.
         """
         from gridyard import local
+        from jobs.store import lacks
         from scheduler import submit, sweep_file
 
         if (file is None) == (not keys):
             raise InputError("give a sweep file, or the keys of a sweep such as task= and grid=")
+        if why := lacks(self.settings.store_url):
+            raise SettingsError(f"GRIDYARD_STORE = {masked(self.settings.store_url)}: {why}")
         with self.reading():
             spec = sweep_file.read(Path(file), sets) if file is not None else sweep_file.parse(keys, "the sweep")
         if fetch:

@@ -331,3 +331,25 @@ def test_a_home_that_is_no_folder_is_wrong_input(
     assert gridyard(["submit", "grid.yaml"], monkeypatch) == 2
     assert "cannot create the folder of" in (told := capfd.readouterr().err)
     assert "GRIDYARD_HOME" in told
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "oci://key:geheim@bucket/yard",
+            "GRIDYARD_STORE = oci://key:***@bucket/yard: the package of oci:// is not installed",
+        ),
+        ("oci://bucket", "Install ocifs to access OCI"),
+        ("simplecache::oci://bucket", "Install ocifs to access OCI"),
+        ("s33://bucket", 'fsspec knows no s33://; did you mean "s3"? Allowed are a folder, and URLs such as s3://'),
+    ],
+)
+def test_a_store_that_no_package_here_reaches_is_told_before_anything_is_stored(
+    url: str, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRIDYARD_STORE", url)
+    assert gridyard(["submit", "grid.yaml"], monkeypatch) == 2
+    assert message in capfd.readouterr().err
+    gridyard(["status"], monkeypatch)
+    assert "no sweeps yet" in capfd.readouterr().out
