@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from jobs.errors import SettingsError, did_you_mean, nearest
+from jobs.refusal import allowed
 from jobs.retry import MOST_LOST
 from jobs.urls import conceal, given, masked
 
@@ -215,6 +216,5 @@ def _message(error: ValidationError, names: list[str]) -> str:
             lines.append(f"there is no setting {name!r}{did_you_mean(name, names)} Settings: {', '.join(names)}")
         else:
             shown = given(repr(problem["input"])) if name in URLS else masked(repr(problem["input"]))
-            wrong = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{PREFIX}{name.upper()} (or {name} in gridyard.toml) = {shown}: {wrong}")
+            lines.append(f"{PREFIX}{name.upper()} (or {name} in gridyard.toml) = {shown}: {allowed(problem)}")
     return "\n".join(lines)

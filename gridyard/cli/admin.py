@@ -40,7 +40,7 @@ def upgrade(db: Db = None) -> None:
 @app.command()
 def clean(
     sweep: Annotated[
-        int | None, typer.Argument(metavar="[SWEEP]", help="Only of this sweep.", show_default=False)
+        int | None, typer.Argument(metavar="SWEEP", help="Only of this sweep.", show_default=False)
     ] = None,
     best: Annotated[
         int | None, typer.Option("--best", metavar="N", help="Keep the models of SWEEP's N best jobs.")

@@ -37,7 +37,7 @@ def data(context: typer.Context, as_json: Json = False) -> None:
 @data_app.command()
 def get(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names of data sets.", show_default=False)
+        list[str] | None, typer.Argument(metavar="NAME", help="Names of data sets.", show_default=False)
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every data set.")] = False,
 ) -> None:

@@ -16,7 +16,7 @@ Report = Annotated[
     Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page that opens without network.")
 ]
 Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Write a figure: .png, .svg or .pdf.")]
-OptionalSweep = Annotated[int | None, typer.Argument(metavar="[SWEEP]", help="Id of a sweep.", show_default=False)]
+OptionalSweep = Annotated[int | None, typer.Argument(metavar="SWEEP", help="Id of a sweep.", show_default=False)]
 
 
 @app.command()
@@ -122,7 +122,7 @@ def show(
 
 @app.command()
 def compare(
-    jobs: Annotated[list[int], typer.Argument(metavar="JOB JOB…", help="Ids of two or more jobs.")],
+    jobs: Annotated[list[int], typer.Argument(metavar="JOB", help="Ids of two or more jobs.")],
     report: Report = None,
     plot: Plot = None,
     as_json: Json = False,
@@ -146,7 +146,7 @@ def _said(written: Sequence[Path]) -> str:
 
 @app.command()
 def tasks(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a task.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a task.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
     """What can be trained, and by which parameters."""

@@ -48,7 +48,13 @@ WRONG = {
     "a wrong value in a sweep file": (["submit", "grid.yaml", "--set", "fixed.lr=-1"], "lr"),
     "a wrong --set": (["run", "grid.yaml", "--set", "epochs"], "--set epochs"),
     "an unknown sweep": (["status", "12"], "there is no sweep 12"),
-    "a sweep that is no number": (["status", "first"], "valid integer"),
+    "a sweep that is no number": (
+        ["status", "first"],
+        'gridyard: SWEEP was given "first"; allowed is a whole number. `gridyard status --help` tells more',
+    ),
+    "a job to compare that is no number": (["compare", "1", "b"], 'JOB was given "b"; allowed is a whole number'),
+    "an unknown option": (["status", "--fro"], "gridyard: No such option: --fro"),
+    "an option without its value": (["status", "--db"], "gridyard: Option '--db' requires an argument"),
     "an unknown sweep to watch": (["watch", "12"], "there is no sweep 12"),
     "an unknown sweep to cancel": (["cancel", "12"], "there is no sweep 12"),
     "an unknown sweep to resume": (["resume", "12"], "there is no sweep 12"),
@@ -81,7 +87,10 @@ WRONG = {
     "a --set without a value": (["run", "grid.yaml", "--set", "epochs="], "--set epochs=: has no value"),
     "a leaderboard by nonsense": (["leaderboard", "--by", "colour"], "by job or by cell"),
     "a leaderboard of a sweep and a task": (["leaderboard", "1", "--task", "iris"], "only one of them"),
-    "no worker at all": (["run", "grid.yaml", "--workers", "0"], "--workers"),
+    "no worker at all": (
+        ["run", "grid.yaml", "--workers", "0"],
+        '--workers was given "0"; allowed is a number, at least 1',
+    ),
     "a database URL that is none": (["status", "--db", "foo"], "sqlite:///FILE"),
     "a database of another kind": (["status", "--db", "mysql://me@here/db"], "mysql"),
 }
@@ -353,3 +362,22 @@ def test_a_store_that_no_package_here_reaches_is_told_before_anything_is_stored(
     assert message in capfd.readouterr().err
     gridyard(["status"], monkeypatch)
     assert "no sweeps yet" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["db"]])
+def test_no_command_at_all_shows_the_help(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert gridyard(words, monkeypatch) == 2
+    assert capfd.readouterr().err.startswith("Usage: gridyard")
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [("status", "[SWEEP]"), ("tasks", "[NAME]"), ("compare", "{JOB}..."), ("clean", "[SWEEP]")],
+)
+def test_the_help_names_an_argument_once(
+    command: str, usage: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert gridyard([command, "--help"], monkeypatch) == 0
+    assert capfd.readouterr().out.splitlines()[0] == f"Usage: gridyard {command} [OPTIONS] {usage}"
