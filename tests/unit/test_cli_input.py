@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from db import claiming, ending, migrate
+from db import claiming, ending, migrate, workers
 from db.session import Database
 from gridyard import cli, connect
 from gridyard.cli import common, here
@@ -249,6 +249,24 @@ def test_a_resume_for_programs_is_an_object_and_trains_nothing(
     assert cancelled["jobs"] > 0
     assert gridyard(["resume", "1", "--json"], monkeypatch) == 0
     assert json.loads(capfd.readouterr().out) == cancelled
+
+
+def test_where_jobs_wait_for_a_worker_that_is_not_there_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gridyard(["submit", "grid.yaml"], monkeypatch)
+    assert "no worker is there; start one, or: gridyard resume 1" in capfd.readouterr().err
+    gridyard(["resume", "1", "--no-wait"], monkeypatch)
+    assert "no worker is there; start one, or: gridyard resume 1" in capfd.readouterr().err
+    told = "12 jobs of queue cpu are ready, and no worker is there; start one: gridyard worker --queue cpu\n"
+    for words in (["status"], ["status", "1"]):
+        gridyard(words, monkeypatch)
+        assert capfd.readouterr().err == told
+    with closing(Database("sqlite:///.gridyard/gridyard.db")) as database, database.writing() as session:
+        workers.register(session, "w", "cpu", 1, {})
+    for words in (["status"], ["resume", "1", "--no-wait"]):
+        gridyard(words, monkeypatch)
+        assert capfd.readouterr().err == ""
 
 
 def test_a_table_ends_after_ten_rows_and_what_programs_read_does_not(
