@@ -115,6 +115,13 @@ def test_a_broker_that_answers_is_fine(make: Make, redis_server: Any) -> None:
     only(machine.broker(make(broker=redis_server.url)), OK)
 
 
+def test_a_broker_that_refuses_a_password_is_told_from_one_that_is_away(make: Make, redis_server: Any) -> None:
+    refused = only(machine.broker(make(broker=redis_server.url.replace("redis://", "redis://nobody:geheim@"))), WRONG)
+    assert "answers and lets us not in" in refused.found
+    assert "geheim" not in refused.found
+    assert refused.do.startswith("correct user and password in GRIDYARD_BROKER")
+
+
 def test_a_store_is_written_read_and_left_as_it_was(make: Make, tmp_path: Path) -> None:
     assert "are left" in only(machine.store(make()), OK).found
     assert list((tmp_path / "store").iterdir()) == []
