@@ -25,6 +25,7 @@ class WorkerSeen:
     busy: int
     silent: float  # seconds since its last heartbeat
     ahead: float | None  # seconds that its clock was ahead of the database's when it started; None: not told
+    store: str | None  # its URL, without passwords; None: not told
 
     @property
     def alive(self) -> bool:
@@ -63,6 +64,7 @@ def workers(session: Session) -> list[WorkerSeen]:
             busy=row.busy,
             silent=(moment - row.heartbeat_at).total_seconds(),
             ahead=_ahead(row),
+            store=_store(row),
         )
         for row in found
     ]
@@ -71,6 +73,11 @@ def workers(session: Session) -> list[WorkerSeen]:
 def _ahead(worker: Worker) -> float | None:
     told = documents.numbers(worker.info).get("clock")
     return told - worker.started_at.timestamp() if told is not None else None
+
+
+def _store(worker: Worker) -> str | None:
+    told = documents.mapping(worker.info).get("store")
+    return told if isinstance(told, str) else None
 
 
 def unattended(session: Session) -> dict[str, int]:

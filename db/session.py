@@ -56,7 +56,7 @@ class Database:
     Safe to share between threads. A process that forks must make its own.
 
     Raises:
-        InputError: the URL is not one of a supported database.
+        InputError: the URL is not one of a supported database, or the folder of an SQLite file cannot be made.
     """
 
     def __init__(self, url: str, patience: float = ANSWER_SECONDS) -> None:
@@ -268,7 +268,8 @@ def _sqlite_engine(url: Any) -> Engine:
     try:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DatabaseError(f"cannot create the folder of {url.database}: {error.strerror}") from None
+        where = "let GRIDYARD_HOME, or GRIDYARD_DB, name a place that can be written"
+        raise InputError(f"cannot create the folder of {url.database}: {error.strerror}; {where}") from None
     connection = {"timeout": BUSY_SECONDS, "check_same_thread": False}
     engine = create_engine(url, connect_args=connection, json_deserializer=documents.read)
 

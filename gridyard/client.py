@@ -11,12 +11,13 @@ from db.leaderboard import Ranked, RankedCell
 from db.session import Database
 from db.status import SweepStatus
 from db.workers import OutOfService
-from gridyard.ids import check_id
+from gridyard.ids import check_id, check_name
 from gridyard.job import Job
 from gridyard.sweep import Sweep
 from jobs import catalogue, data, settings
 from jobs.catalogue import Task
-from jobs.errors import InputError
+from jobs.errors import InputError, SettingsError
+from jobs.urls import masked
 from scheduler import conditions
 from scheduler.places import Places, Problems
 from scheduler.plain import MAX_INT, plain
@@ -69,13 +70,17 @@ class Yard:
 
         Raises:
             SweepFileError: it is wrong; nothing is stored.
+            SettingsError: the store has a URL that nothing here can reach; nothing is stored.
             DataMissing: a data set could not be fetched; nothing is stored.
         """
         from gridyard import local
+        from jobs.store import lacks
         from scheduler import submit, sweep_file
 
         if (file is None) == (not keys):
             raise InputError("give a sweep file, or the keys of a sweep such as task= and grid=")
+        if why := lacks(self.settings.store_url):
+            raise SettingsError(f"GRIDYARD_STORE = {masked(self.settings.store_url)}: {why}")
         with self.reading():
             spec = sweep_file.read(Path(file), sets) if file is not None else sweep_file.parse(keys, "the sweep")
         if fetch:
@@ -103,10 +108,10 @@ class Yard:
         """The sweep of this id.
 
         Raises:
+            InputError: this is no id.
             NotFound: there is none.
         """
-        check_id("sweep", sweep)
-        found = Sweep(self, sweep)
+        found = Sweep(self, check_id("sweep", sweep))
         found.status()
         return found
 
@@ -134,10 +139,10 @@ class Yard:
         """The job of this id.
 
         Raises:
+            InputError: this is no id.
             NotFound: there is none.
         """
-        check_id("job", job)
-        found = Job(self, job)
+        found = Job(self, check_id("job", job))
         found.details()
         return found
 
@@ -166,14 +171,16 @@ class Yard:
             where: values of parameters, such as {"lr": 0.01, "scheduler.name": "step"}.
 
         Raises:
-            InputError: there is no such sweep, task or parameter, or no job can have such a value.
+            InputError: there is no such sweep, task or parameter, no job can have such a value, or an argument is of
+                another kind.
         """
         if by not in ("job", "cell"):
             raise InputError(f"a leaderboard is by job or by cell, not by {by!r}")
-        if top is not None and not 1 <= top <= MAX_INT:
-            raise InputError(f"top is a whole number from 1 to {MAX_INT}, not {top}")
-        if sweep is not None:
-            check_id("sweep", sweep)
+        if top is not None and not (isinstance(top, int) and 1 <= top <= MAX_INT):
+            raise InputError(f"top is a whole number from 1 to {MAX_INT}, not {top!r}")
+        sweep = None if sweep is None else check_id("sweep", sweep)
+        check_name("task", task)
+        check_name("metric", metric)
         where = _plain(where or {})
         rank = leaderboard.by_cell if by == "cell" else leaderboard.top
         with self.database.reading() as session:
@@ -193,7 +200,7 @@ class Yard:
 
         from gridyard.report import compare
 
-        return pandas.DataFrame(compare.flat(compare.compare(self, jobs)))
+        return pandas.DataFrame(compare.flat(compare.compare(self, [check_id("job", job) for job in jobs])))
 
     def why_empty(
         self,

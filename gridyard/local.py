@@ -16,12 +16,13 @@ from db import upkeep
 from db import workers as register
 from db.session import Database
 from jobs import catalogue, data
-from jobs.errors import DatabaseError, GridyardError, InputError
+from jobs.errors import DatabaseError, GridyardError, InputError, SettingsError
 from jobs.settings import PREFIX, Settings
 from workers.tally import Tally
 
 if TYPE_CHECKING:
     from gridyard.sweep import Sweep
+    from scheduler.service import Service
 
 DEATHS = 5  # so many deaths of the worker …
 DEATHS_SECONDS = 60.0  # … in this time, and we give up
@@ -252,12 +253,26 @@ class SchedulerThread:
         try:
             service = Service(self._database, self._settings)
             try:
-                service.run(self._stop)
+                with self.serving(service):
+                    service.run(self._stop)
                 service.tick()  # what ended since the last round: the sweep we waited for is closed, not left open
             finally:
                 service.close()
         except Exception as error:  # handed to the thread that waits
             self._error = error
+
+    @contextmanager
+    def serving(self, service: "Service") -> Iterator[None]:
+        """Answer at GRIDYARD_MONITOR, unless somebody does already: a scheduler of its own, or another `run`."""
+        from scheduler import monitor
+
+        with contextlib.ExitStack() as stack:
+            try:
+                count = stack.enter_context(monitor.serving(self._settings, self._database, service.pulse))
+                count()
+            except SettingsError as error:
+                print(f"{error}. This goes on without /metrics", file=sys.stderr)
+            yield
 
     def tend(self) -> None:
         """Raises:

@@ -34,6 +34,9 @@ def delete(sweep: "Sweep", file: Path | None) -> None:
 def _write_archive(sweep: "Sweep", file: Path, jobs: int) -> None:
     if file.exists():
         raise InputError(f"{file} is there already; name another file for the archive")
+    if not file.parent.is_dir():  # it may be a backup disk that is not mounted: nothing may land in its place
+        told = f"there is no folder {file.parent}; make or mount it, or name another file"
+        raise InputError(f"cannot write the archive {file}: {told}. Nothing was deleted")
     try:
         with (
             bars.counted(f"archiving sweep {sweep.id}, job", jobs) as advance,

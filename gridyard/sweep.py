@@ -115,11 +115,9 @@ class Sweep:
         Raises:
             InputError: there is no such reason, or one of the jobs is no failed job of this sweep.
         """
-        chosen, ids = [_reason(reason) for reason in reasons], list(jobs)
+        chosen, ids = [_reason(reason) for reason in reasons], [check_id("job", job) for job in jobs]
         if chosen and ids:
             raise InputError("reasons and jobs are both given; keep one of them")
-        for job in ids:
-            check_id("job", job)
         return self._change(partial(steering.retry_sweep, reasons=chosen, jobs=ids))
 
     def extend(
@@ -183,7 +181,8 @@ class Sweep:
         When it is interrupted, the scheduler does the rest, or whoever calls it again.
 
         Args:
-            archive: a file that is written first, JSON lines in gzip; docs/json.md has its shape.
+            archive: a file that is written first, in a folder that is there: JSON lines in gzip; docs/json.md has its
+                shape.
 
         Raises:
             InputError: it has neither finished nor been cancelled, or the archive cannot be written.

@@ -7,7 +7,8 @@
     │   ├── SweepFileError      a sweep file, with every problem and its place
     │   ├── UnknownTask         no such task
     │   ├── UnknownDataSet      no such data set
-    │   ├── DataMissing         data are not here and could not be fetched
+    │   ├── DataMissing         data are not here
+    │   │   └── NotFetched      and could not be fetched; exit code 1, for that is work that failed
     │   ├── Unfit               the user's data, or what was said of them; in jobs/catalogue
     │   ├── Unusable            what was named as a task of the user's own; in jobs/catalogue
     │   └── NotFound            no such sweep or job in this database
@@ -25,6 +26,11 @@ A message says what was given, what is allowed and what to do.
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+# As difflib measures: "files" is like "leese" by 0.6, and nobody meant it; "petal_lenght" is like "petal length (cm)"
+# by 0.69.
+LIKE, LIKE_BEGIN = 0.65, 0.8
+BEGINS = 3  # letters by which a longer name is recognised
 
 
 class GridyardError(Exception):
@@ -70,9 +76,13 @@ class UnknownDataSet(InputError):
 
 
 class DataMissing(InputError):
-    """Data are not on this machine and could not be fetched."""
+    """Data are not on this machine."""
 
     elsewhere = True
+
+
+class NotFetched(DataMissing):
+    """Data are not on this machine and could not be fetched: nothing that was typed is wrong."""
 
 
 class NotFound(InputError):
@@ -130,5 +140,16 @@ class JobsFailed(GridyardError):
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: '; did you mean "lr"?', or '.' when none is near."""
-    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
-    return f'; did you mean "{near[0]}"?' if near else "."
+    near = nearest(given, known)
+    return f'; did you mean "{near}"?' if near else "."
+
+
+def nearest(given: str, known: Iterable[str]) -> str | None:
+    """The name that was meant: one that is like it or begins so, or has the same letters; None: no name is near."""
+    names = list(known)
+    if near := difflib.get_close_matches(given, names, n=1, cutoff=LIKE):
+        return near[0]
+    begin = {name[: len(given)]: name for name in reversed(names)} if len(given) >= BEGINS else {}
+    if near := difflib.get_close_matches(given, begin, n=1, cutoff=LIKE_BEGIN):
+        return begin[near[0]]
+    return next((name for name in names if sorted(name) == sorted(given)), None)

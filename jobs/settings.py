@@ -9,7 +9,8 @@ import platformdirs
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from jobs.errors import SettingsError, did_you_mean
+from jobs.errors import SettingsError, did_you_mean, nearest
+from jobs.refusal import allowed
 from jobs.retry import MOST_LOST
 from jobs.urls import conceal, given, masked
 
@@ -182,8 +183,10 @@ def load(**overrides: Any) -> Settings:
     for variable in sorted(os.environ):
         name = variable.removeprefix(PREFIX).lower()
         if variable.startswith(PREFIX) and name not in names:
-            hint = did_you_mean(name, names)
-            raise SettingsError(f"there is no setting {variable}{hint} Settings: {', '.join(names)}")
+            variables = {name: PREFIX + name.upper() for name in names}
+            near = nearest(name, names)  # the prefix, which all have, makes none nearer
+            hint = f'; did you mean "{variables[near]}"?' if near else "."
+            raise SettingsError(f"there is no setting {variable}{hint} Settings: {', '.join(variables.values())}")
     try:
         loaded = Settings(**overrides)
     except ValidationError as error:
@@ -213,6 +216,5 @@ def _message(error: ValidationError, names: list[str]) -> str:
             lines.append(f"there is no setting {name!r}{did_you_mean(name, names)} Settings: {', '.join(names)}")
         else:
             shown = given(repr(problem["input"])) if name in URLS else masked(repr(problem["input"]))
-            wrong = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{PREFIX}{name.upper()} (or {name} in gridyard.toml) = {shown}: {wrong}")
+            lines.append(f"{PREFIX}{name.upper()} (or {name} in gridyard.toml) = {shown}: {allowed(problem)}")
     return "\n".join(lines)

@@ -85,6 +85,8 @@ def read(path: Path) -> Sheet:
         InputError: it is neither, or is broken; the message names the row.
     """
     try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder. Allowed are CSV and Parquet files")
         with path.open("rb") as file:
             start = file.read(4)
         if start == b"PAR1":

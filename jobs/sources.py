@@ -47,7 +47,12 @@ def portable(path: Path) -> str:
     try:
         data.contained(stored)
     except InputError as error:
-        logger.warning("%s", error)
+        logger.warning(
+            "WARNING: workers with these settings refuse to read this file, and all jobs of the sweep fail. %s. "
+            "The sweep is stored all the same, for the workers' settings may allow what these do not: let "
+            "GRIDYARD_FILES here be what it is there, and this is said only where it is so",
+            error,
+        )
     return stored
 
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 
-from jobs.errors import StoreError
+from jobs.errors import StoreError, did_you_mean
 from jobs.urls import masked
 
 # Backends whose put shows nothing before its end.
@@ -50,6 +50,8 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url  # with its password, so never in a message
+        if why := lacks(url):
+            raise StoreError(f"store {masked(url)}: {why}")
         with self._errors("open", ""):
             self._files, self._root = fsspec.core.url_to_fs(url)
         self.is_local = "file" in self._files.protocol
@@ -259,6 +261,21 @@ class Store:
             raise StoreError(f"{place}: there is no such file") from error
         except Exception as error:  # each backend raises its own kinds
             raise StoreError(f"{place}: {type(error).__name__}: {masked(str(error))}") from error
+
+
+def lacks(url: str) -> str | None:
+    """Why no store of this URL can be reached from this Python; None: it can, as far as packages go, or is a folder."""
+    for part in url.split("::"):  # of one file system before another, such as simplecache::s3://…
+        protocol, given, _ = part.partition("://")
+        try:
+            if given:
+                fsspec.get_filesystem_class(protocol)
+        except ImportError as error:
+            return f"the package of {protocol}:// is not installed here. {error}"
+        except ValueError:
+            near = did_you_mean(protocol, fsspec.available_protocols())
+            return f"fsspec knows no {protocol}://{near} Allowed are a folder, and URLs such as s3://…, gs://… and abfs://…"
+    return None
 
 
 def best_path(job: int, attempt: int) -> str:

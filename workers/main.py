@@ -18,6 +18,7 @@ from jobs import logs
 from jobs.errors import DatabaseError, GridyardError, NoTrainer
 from jobs.settings import Settings
 from jobs.spec import Json
+from jobs.urls import masked
 from workers import celery_app, messages
 from workers.arrival import arrive
 from workers.claimer import Sizes
@@ -67,7 +68,7 @@ def start(
         return 0
     worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     logs.always(worker=worker)
-    info = _info(devices)
+    info = _info(devices, settings)
     with database.writing() as session:
         workers.register(session, worker, queue, len(devices), info)
     slots_here = [
@@ -146,7 +147,7 @@ def _leave(database: Database, worker: str, info: Json) -> None:
     database.close()
 
 
-def _info(devices: list[str | None]) -> dict[str, Any]:
+def _info(devices: list[str | None], settings: Settings) -> dict[str, Any]:
     gpus = sorted({device for device in devices if device})
     return {
         "host": socket.gethostname(),
@@ -154,4 +155,5 @@ def _info(devices: list[str | None]) -> dict[str, Any]:
         "python": platform.python_version(),
         "gpus": gpus,
         "clock": time.time(),
+        "store": masked(settings.store_url),
     }

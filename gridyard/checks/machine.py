@@ -45,12 +45,24 @@ def broker(settings: Settings) -> Iterator[Finding]:
             connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
     except Exception as error:  # each transport raises its own kinds
         told = masked(" ".join(str(error).split()))
-        yield wrong(
-            f"{url} does not answer: {told}",
-            f"start it, or correct GRIDYARD_BROKER; workers still look at the table every {settings.look_every:g} s",
-        )
+        found, do = f"{url} does not answer: {told}", "start it, or correct GRIDYARD_BROKER"
+        if _is_refusal(error):
+            found, do = f"{url} answers and lets us not in: {told}", "correct user and password in GRIDYARD_BROKER"
+        yield wrong(found, f"{do}; workers still look at the table every {settings.look_every:g} s")
         return
     yield ok(f"{url} answers")
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether a server answered, and did not take these credentials."""
+    from amqp.exceptions import AccessRefused
+    from redis.exceptions import AuthenticationError, NoPermissionError
+
+    while error is not None:
+        if isinstance(error, AccessRefused | AuthenticationError | NoPermissionError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def store(settings: Settings) -> Iterator[Finding]:

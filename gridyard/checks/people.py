@@ -1,13 +1,16 @@
 """Of who is at work: workers, the scheduler, the queues between them, and the times that they keep."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 
 from db import diagnosis, extension, schedulers
+from db.diagnosis import WorkerSeen
 from db.session import Database
 from gridyard.checks.finding import Finding, ok, warning, wrong
 from gridyard.progress import duration
 from jobs.settings import Settings
+from jobs.urls import masked
 
 BEATS = 3.0  # heartbeats in a lease: with fewer, one that is late costs a job
 LATE_SECONDS = 60.0  # after which a scheduler should have seen to something
@@ -49,8 +52,19 @@ def workers(settings: Settings) -> Iterator[Finding]:
                 f"{worker.worker}: silent for {duration(worker.silent)}, and it has not said good-bye",
                 "if its machine or process is gone, nothing: its jobs are rescued, and it is forgotten after a week",
             )
+    yield from _other_stores(alive, masked(settings.store_url))
     if not alive:
         yield ok("none is running; `gridyard run` brings its own, `gridyard worker` starts one")
+
+
+def _other_stores(alive: list[WorkerSeen], ours: str) -> Iterator[Finding]:
+    """One machine may call a shared folder otherwise than another, so this is to know of, not wrong."""
+    others = Counter(worker.store for worker in alive if worker.store not in (None, ours))
+    for store, number in others.items():
+        yield warning(
+            f"{number} of {len(alive)} workers keep models and checkpoints in {store}, and the store here is {ours}",
+            "let GRIDYARD_STORE name the same store everywhere; nothing is to do where it is the same by another path",
+        )
 
 
 def scheduler(settings: Settings) -> Iterator[Finding]:

@@ -4,10 +4,12 @@ import sys
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from gridyard.cli import admin, control, data, read, use, work
-from jobs.errors import DatabaseError, GridyardError, InputError
+from jobs.errors import DatabaseError, GridyardError, InputError, NotFetched
 from jobs.plain import printable
+from jobs.refusal import allowed
 from jobs.urls import masked
 
 app = typer.Typer(
@@ -43,9 +45,15 @@ def main() -> None:
     """Run the command line: exit 2 for wrong input, 1 for work that failed, 130 for Ctrl-C."""
     sys.excepthook = _confess
     try:
-        app()
+        # Not standalone: what is wrong with the words themselves is ours to say, too.
+        sys.exit(app(prog_name="gridyard", standalone_mode=False) or 0)
+    except TyperException as error:
+        sys.exit(_complain_of_usage(error))
+    except typer.Abort:
+        _tell("gridyard: stopped; nothing was done")
+        sys.exit(1)
     except InputError as error:
-        sys.exit(_complain(error, code=2))
+        sys.exit(_complain(error, code=1 if isinstance(error, NotFetched) else 2))
     except GridyardError as error:
         sys.exit(_complain(error, code=1))
 
@@ -56,6 +64,23 @@ def _confess(kind: type[BaseException], error: BaseException, trace: Any) -> Non
 
     text = "".join(traceback.format_exception(kind, error, trace))
     print(printable(masked(text)), file=sys.stderr, end="")
+
+
+def _complain_of_usage(error: TyperException) -> int:
+    """Words that are no command, or options and arguments of no such kind."""
+    from pydantic import ValidationError
+
+    told, context, wrong = error.format_message().rstrip("."), getattr(error, "ctx", None), error.__cause__
+    if told.startswith("Usage:"):  # the help, of a group without a command
+        print(told, file=sys.stderr)
+        return error.exit_code
+    if isinstance(wrong, ValidationError):
+        problem = wrong.errors()[0]
+        name = str(getattr(error, "param", None) and error.param.get_error_hint()).strip("'")  # type: ignore[attr-defined]
+        told = f'{name} was given "{problem["input"]}"; {allowed(problem)}'
+    more = f". `{context.command_path} --help` tells more" if context else ""
+    _tell(f"gridyard: {printable(masked(told))}{more}")
+    return error.exit_code
 
 
 def _complain(error: GridyardError, code: int) -> int:

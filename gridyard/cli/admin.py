@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gridyard.cli.common import Broker, Db, Json, existing, plain, print_json
+from gridyard.cli.common import Broker, Db, Json, existing, plain, print_json, with_db
+from jobs.plain import printable
 
 if TYPE_CHECKING:
     from gridyard.cleaning import Cleaned
@@ -39,7 +40,7 @@ def upgrade(db: Db = None) -> None:
 @app.command()
 def clean(
     sweep: Annotated[
-        int | None, typer.Argument(metavar="[SWEEP]", help="Only of this sweep.", show_default=False)
+        int | None, typer.Argument(metavar="SWEEP", help="Only of this sweep.", show_default=False)
     ] = None,
     best: Annotated[
         int | None, typer.Option("--best", metavar="N", help="Keep the models of SWEEP's N best jobs.")
@@ -58,7 +59,7 @@ def clean(
     if as_json:
         print_json(plain(found) | {"files": found.files, "bytes": found.bytes})
     else:
-        typer.echo(_cleaned(found))
+        typer.echo(_cleaned(found, with_db(_freeing(sweep, best), db)))
 
 
 @app.command()
@@ -73,7 +74,7 @@ def doctor(as_json: Json = False, db: Db = None, broker: Broker = None) -> None:
     if as_json:
         print_json({"fine": found.fine, "findings": found.findings})
     else:
-        typer.echo(_examined(found))
+        typer.echo(printable(_examined(found)))
     if not found.fine:
         raise typer.Exit(1)
 
@@ -98,7 +99,14 @@ def _examined(found: "Diagnosis") -> str:
     return "\n".join(lines)
 
 
-def _cleaned(found: "Cleaned") -> str:
+def _freeing(sweep: int | None, best: int | None) -> str:
+    """The command that frees what was shown."""
+    of = "" if sweep is None else f" {sweep}"
+    keeping = "" if best is None else f" --best {best}"
+    return f"gridyard clean{of}{keeping} --yes"
+
+
+def _cleaned(found: "Cleaned", freeing: str) -> str:
     from gridyard.sizes import readable
     from gridyard.tables import table
 
@@ -110,8 +118,7 @@ def _cleaned(found: "Cleaned") -> str:
     if found.freed:
         end = f"freed: {total}"
     elif found.files:
-        of = "" if found.sweep is None else f" {found.sweep}"
-        end = f"nothing was freed; `gridyard clean{of} --yes` frees {total}"
+        end = f"nothing was freed; `{freeing}` frees {total}"
     else:
         end = "there is nothing to free"
     return f"{table(['kind', 'what', 'files', 'size'], rows)}\n\n{end}"

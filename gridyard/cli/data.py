@@ -7,7 +7,7 @@ import typer
 
 from gridyard.cli.common import Json, print_json
 from gridyard.sizes import readable
-from jobs.errors import GridyardError, InputError
+from jobs.errors import GridyardError, InputError, NotFetched
 
 app = typer.Typer()
 data_app = typer.Typer()
@@ -37,7 +37,7 @@ def data(context: typer.Context, as_json: Json = False) -> None:
 @data_app.command()
 def get(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names of data sets.", show_default=False)
+        list[str] | None, typer.Argument(metavar="NAME", help="Names of data sets.", show_default=False)
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every data set.")] = False,
 ) -> None:
@@ -48,16 +48,17 @@ def get(
     if every == bool(names):
         raise InputError(f"give the names of data sets, or --all. Data sets: {', '.join(SETS)}")
     wanted = [lookup(name) for name in dict.fromkeys(names or SETS)]  # a wrong name is told before anything is fetched
-    folder, errors = _folder(), []
+    folder, errors = _folder(), list[GridyardError]()
     for found in wanted:
         try:
             if found.missing(folder / found.folder):
                 typer.echo(f"{found.name}: looking for it at its home, {found.home}", err=True)
             typer.echo(f"{found.name}: {fetch(found.name, folder) if found.files else found.home}")
         except GridyardError as error:  # the others are fetched all the same
-            errors.append(str(error))
+            errors.append(error)
     if errors:
-        raise InputError("\n".join(errors))
+        kind = GridyardError if any(isinstance(error, NotFetched) for error in errors) else InputError
+        raise kind("\n".join(map(str, errors)))
 
 
 def _folder() -> Path:

@@ -36,7 +36,7 @@ def finish(sweep: "Sweep", slots: int | None, resume: str) -> None:
             status = _follow(sweep, tend)
             print_end(sweep)  # now: the worker takes some seconds to stop
     except DataMissing as missing:
-        raise DataMissing(
+        raise type(missing)(
             f"{missing}\nsweep {sweep.id} stays in the database; then carry it on with\n  {resume}"
         ) from None
     except KeyboardInterrupt:

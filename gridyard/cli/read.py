@@ -16,7 +16,7 @@ Report = Annotated[
     Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page that opens without network.")
 ]
 Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Write a figure: .png, .svg or .pdf.")]
-OptionalSweep = Annotated[int | None, typer.Argument(metavar="[SWEEP]", help="Id of a sweep.", show_default=False)]
+OptionalSweep = Annotated[int | None, typer.Argument(metavar="SWEEP", help="Id of a sweep.", show_default=False)]
 
 
 @app.command()
@@ -33,6 +33,8 @@ def status(sweep: OptionalSweep = None, as_json: Json = False, db: Db = None) ->
         typer.echo(f"\n{text.disk(usage.disk(yard), yard)}")
         for slot in yard.out_of_service():
             typer.echo(f"a slot of worker {slot.worker} is out of service: {slot.why}", err=True)
+        for line in text.unattended(found):
+            typer.echo(printable(line), err=True)
     elif sweep is None:
         print_json([plain(one) | {"models": models[one.sweep]} for one in found])
     else:
@@ -122,7 +124,7 @@ def show(
 
 @app.command()
 def compare(
-    jobs: Annotated[list[int], typer.Argument(metavar="JOB JOB…", help="Ids of two or more jobs.")],
+    jobs: Annotated[list[int], typer.Argument(metavar="JOB", help="Ids of two or more jobs.")],
     report: Report = None,
     plot: Plot = None,
     as_json: Json = False,
@@ -146,7 +148,7 @@ def _said(written: Sequence[Path]) -> str:
 
 @app.command()
 def tasks(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a task.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a task.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
     """What can be trained, and by which parameters."""

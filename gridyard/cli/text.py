@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from db.results import FREED, JobDetails
 from db.retention import Models
 from db.status import SweepStatus
+from gridyard.cli.common import counted
 from gridyard.report import facts, texts
 from gridyard.sizes import readable
 from gridyard.tables import WIDTH, number, parameter, table
 from jobs.plain import printable
-from jobs.states import JobState
+from jobs.states import JobState, SweepState
 from jobs.urls import masked
 
 if TYPE_CHECKING:
@@ -50,6 +52,19 @@ def reasons(status: SweepStatus) -> str:
     """3 failed: 2 diverged, 1 crashed."""
     named = ", ".join(f"{number} {reason}" for reason, number in status.reasons.items())
     return f"{status.jobs[JobState.FAILED]} failed: {named}"
+
+
+def unattended(found: Sequence[SweepStatus]) -> list[str]:
+    """A line for each queue of which jobs of these sweeps are ready, and no worker gave a sign of life lately."""
+    waiting = [one for one in found if one.state == SweepState.OPEN and one.jobs[JobState.READY] and not one.workers]
+    ready: Counter[str] = Counter()
+    for one in waiting:
+        ready[one.queue] += one.jobs[JobState.READY]
+    return [
+        f"{counted(number, 'job')} of queue {queue} {'is' if number == 1 else 'are'} ready, and no worker is there; "
+        f"start one: gridyard worker --queue {queue}"
+        for queue, number in ready.items()
+    ]
 
 
 def _state(one: SweepStatus) -> str:

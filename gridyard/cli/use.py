@@ -17,7 +17,7 @@ def predict(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="A CSV or Parquet file, - for CSV on stdin, or COLUMN=VALUE ...; pictures and folders; or a prompt.",
             show_default=False,
         ),

@@ -80,6 +80,8 @@ def resume(
     ready = f"{counted(changed, 'cancelled job')} {'is' if changed == 1 else 'are'} ready again, " if changed else ""
     typer.echo(f"sweep {sweep}: {ready}{counted(status.total - status.done, 'job')} to be done")
     if no_wait or status.finished:
+        if not status.finished and not local.count_workers(found):
+            typer.echo(f"no worker is there; start one, or: {with_db(f'gridyard resume {sweep}', db)}", err=True)
         return
     if local.is_needed(found):
         here.finish(found, workers, with_db(f"gridyard resume {sweep}", db))

@@ -12,7 +12,7 @@ from pathlib import Path
 from jobs.data.places import folder as data_folder
 from jobs.data.places import locked
 from jobs.data.sets import DataSet, Hub, Web, lookup
-from jobs.errors import DataMissing, InputError
+from jobs.errors import DataMissing, InputError, NotFetched
 
 CHUNK = 1 << 16  # bytes of a download at a time
 
@@ -42,7 +42,7 @@ def get(name: str, folder: Path | None = None) -> Path:
     Raises:
         UnknownDataSet: there is no such set.
         InputError: it is a set without files.
-        DataMissing: it could not be fetched; the message says why, and what to put where.
+        NotFetched: it could not be fetched; the message says why, and what to put where.
     """
     found = _with_files(name)
     target = (folder or data_folder()).absolute() / found.folder
@@ -207,10 +207,10 @@ def _why(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _not_fetched(found: DataSet, target: Path, tried: list[str]) -> DataMissing:
+def _not_fetched(found: DataSet, target: Path, tried: list[str]) -> NotFetched:
     lines = "".join(f"\n  - {line}" for line in tried)
     by_hand = _by_hand(found, target, [file.path for file in found.files])
-    return DataMissing(
+    return NotFetched(
         f"the data set {found.name} is not in {target}, and could not be fetched; {by_hand}. Tried:{lines}"
     )
 

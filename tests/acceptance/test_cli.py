@@ -73,7 +73,7 @@ def test_wrong_input_ends_with_2_and_one_message(submitted: Folder, words: list[
 def test_an_unknown_setting_is_named_with_the_nearest(folder: Folder) -> None:
     answer = folder.gridyard("status", GRIDYARD_BROKR="redis://here")
     assert (answer.returncode, answer.stdout) == (2, "")
-    assert 'did you mean "broker"' in answer.stderr
+    assert 'did you mean "GRIDYARD_BROKER"' in answer.stderr
 
 
 def test_a_database_that_is_away_is_one_line(folder: Folder) -> None:

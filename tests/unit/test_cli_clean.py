@@ -120,6 +120,15 @@ def test_models_below_the_best_go_as_the_sweep_says_or_the_user(yard: Yard, succ
     assert [row.job for row in yard.ranked(sweep=1)] == [first, second, third, worst]
 
 
+def test_what_was_shown_is_freed_by_the_command_that_is_told(yard: Yard, succeed: Succeed) -> None:
+    yard.submit(task="iris", seeds=3)
+    succeed(1, 0.1, 0.2, 0.3)
+    shown = run("clean", "1", "--best", "1").stdout
+    assert "nothing was freed; `gridyard clean 1 --best 1 --yes` frees 2 files" in shown
+    elsewhere = run("clean", "1", "--best", "1", "--db", yard.settings.db_url).stdout
+    assert f"`gridyard clean 1 --best 1 --yes --db {yard.settings.db_url}` frees" in elsewhere
+
+
 def test_a_sweep_that_keeps_its_last_checkpoints_keeps_them(yard: Yard, store: Store, succeed: Succeed) -> None:
     yard.submit(task="iris", keep={"last": True})
     (job,) = succeed(1, 0.5)

@@ -129,6 +129,15 @@ def test_an_archive_that_cannot_be_written_is_told_and_nothing_is_deleted(
     assert len(yard.sweeps()) == 1
 
 
+def test_an_archive_in_a_folder_that_is_not_there_is_refused_and_the_folder_not_made(
+    yard: Yard, finished: Sweep, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"there is no folder .*backup; make or mount it.* Nothing was deleted"):
+        finished.delete(archive=tmp_path / "backup" / "a.jsonl.gz")
+    assert not (tmp_path / "backup").exists()
+    assert len(yard.sweeps()) == 1
+
+
 def test_an_archive_that_is_interrupted_leaves_no_file_and_deletes_nothing(
     yard: Yard, finished: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from db import claiming, ending, migrate
+from db import claiming, ending, migrate, workers
 from db.session import Database
 from gridyard import cli, connect
 from gridyard.cli import common, here
@@ -48,7 +48,13 @@ WRONG = {
     "a wrong value in a sweep file": (["submit", "grid.yaml", "--set", "fixed.lr=-1"], "lr"),
     "a wrong --set": (["run", "grid.yaml", "--set", "epochs"], "--set epochs"),
     "an unknown sweep": (["status", "12"], "there is no sweep 12"),
-    "a sweep that is no number": (["status", "first"], "valid integer"),
+    "a sweep that is no number": (
+        ["status", "first"],
+        'gridyard: SWEEP was given "first"; allowed is a whole number. `gridyard status --help` tells more',
+    ),
+    "a job to compare that is no number": (["compare", "1", "b"], 'JOB was given "b"; allowed is a whole number'),
+    "an unknown option": (["status", "--fro"], "gridyard: No such option: --fro"),
+    "an option without its value": (["status", "--db"], "gridyard: Option '--db' requires an argument"),
     "an unknown sweep to watch": (["watch", "12"], "there is no sweep 12"),
     "an unknown sweep to cancel": (["cancel", "12"], "there is no sweep 12"),
     "an unknown sweep to resume": (["resume", "12"], "there is no sweep 12"),
@@ -81,7 +87,10 @@ WRONG = {
     "a --set without a value": (["run", "grid.yaml", "--set", "epochs="], "--set epochs=: has no value"),
     "a leaderboard by nonsense": (["leaderboard", "--by", "colour"], "by job or by cell"),
     "a leaderboard of a sweep and a task": (["leaderboard", "1", "--task", "iris"], "only one of them"),
-    "no worker at all": (["run", "grid.yaml", "--workers", "0"], "--workers"),
+    "no worker at all": (
+        ["run", "grid.yaml", "--workers", "0"],
+        '--workers was given "0"; allowed is a number, at least 1',
+    ),
     "a database URL that is none": (["status", "--db", "foo"], "sqlite:///FILE"),
     "a database of another kind": (["status", "--db", "mysql://me@here/db"], "mysql"),
 }
@@ -242,6 +251,24 @@ def test_a_resume_for_programs_is_an_object_and_trains_nothing(
     assert json.loads(capfd.readouterr().out) == cancelled
 
 
+def test_where_jobs_wait_for_a_worker_that_is_not_there_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gridyard(["submit", "grid.yaml"], monkeypatch)
+    assert "no worker is there; start one, or: gridyard resume 1" in capfd.readouterr().err
+    gridyard(["resume", "1", "--no-wait"], monkeypatch)
+    assert "no worker is there; start one, or: gridyard resume 1" in capfd.readouterr().err
+    told = "12 jobs of queue cpu are ready, and no worker is there; start one: gridyard worker --queue cpu\n"
+    for words in (["status"], ["status", "1"]):
+        gridyard(words, monkeypatch)
+        assert capfd.readouterr().err == told
+    with closing(Database("sqlite:///.gridyard/gridyard.db")) as database, database.writing() as session:
+        workers.register(session, "w", "cpu", 1, {})
+    for words in (["status"], ["resume", "1", "--no-wait"]):
+        gridyard(words, monkeypatch)
+        assert capfd.readouterr().err == ""
+
+
 def test_a_table_ends_after_ten_rows_and_what_programs_read_does_not(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,3 +332,70 @@ def test_run_stores_nothing_where_its_data_set_cannot_be_had(
     assert "diamonds is not here" in capfd.readouterr().err
     assert gridyard(["status", "--json"], monkeypatch) == 0
     assert json.loads(capfd.readouterr().out) == []
+
+
+@pytest.mark.parametrize("words", [["run", "grid.yaml", "--set", "task=diamonds"], ["data", "get", "diamonds"]])
+def test_a_download_that_fails_is_work_that_failed(
+    words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("the line is dead")
+
+    monkeypatch.setenv("GRIDYARD_DATA", str(folder / "data"))
+    monkeypatch.setattr("jobs.data.fetch._download", refused)
+    (folder / "grid.yaml").write_text("task: diamonds")
+    assert gridyard(words, monkeypatch) == 1
+    written = capfd.readouterr().err
+    assert "diamonds is not in" in written
+    assert "the line is dead" in written
+
+
+def test_a_home_that_is_no_folder_is_wrong_input(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "file").touch()
+    monkeypatch.setenv("GRIDYARD_HOME", str(folder / "file"))
+    assert gridyard(["submit", "grid.yaml"], monkeypatch) == 2
+    assert "cannot create the folder of" in (told := capfd.readouterr().err)
+    assert "GRIDYARD_HOME" in told
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "oci://key:geheim@bucket/yard",
+            "GRIDYARD_STORE = oci://key:***@bucket/yard: the package of oci:// is not installed",
+        ),
+        ("oci://bucket", "Install ocifs to access OCI"),
+        ("simplecache::oci://bucket", "Install ocifs to access OCI"),
+        ("s33://bucket", 'fsspec knows no s33://; did you mean "s3"? Allowed are a folder, and URLs such as s3://'),
+    ],
+)
+def test_a_store_that_no_package_here_reaches_is_told_before_anything_is_stored(
+    url: str, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRIDYARD_STORE", url)
+    assert gridyard(["submit", "grid.yaml"], monkeypatch) == 2
+    assert message in capfd.readouterr().err
+    gridyard(["status"], monkeypatch)
+    assert "no sweeps yet" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["db"]])
+def test_no_command_at_all_shows_the_help(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert gridyard(words, monkeypatch) == 2
+    assert capfd.readouterr().err.startswith("Usage: gridyard")
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [("status", "[SWEEP]"), ("tasks", "[NAME]"), ("compare", "{JOB}..."), ("clean", "[SWEEP]")],
+)
+def test_the_help_names_an_argument_once(
+    command: str, usage: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert gridyard([command, "--help"], monkeypatch) == 0
+    assert capfd.readouterr().out.splitlines()[0] == f"Usage: gridyard {command} [OPTIONS] {usage}"

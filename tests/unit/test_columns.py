@@ -258,6 +258,14 @@ class TestReadRows:
         frame = pd.DataFrame({"city": ["Wien", None], "day": [None, "02.01.1970"], "age": [None, 2]})
         found = columns.read_rows(frame, SIGNATURE)
         assert np.array_equal(found.values, [[np.nan, -1, np.nan], [2, np.nan, 1]], equal_nan=True)
+        assert found.notes == ('column "city" holds "Wien", new to this model (row 1); it knows "Rom", "Ulm"',)
+
+    def test_of_many_such_values_the_first_are_named_and_those_that_are_known_never(self) -> None:
+        city = [*"abcdefg", "Ulm", None]
+        found = columns.read_rows(pd.DataFrame({"city": city, "day": None, "age": 1}), SIGNATURE)
+        (note,) = found.notes
+        assert 'holds "a", "b", "c", "d", "e" and 2 more, new to this model (rows 1, 2, 3, 4, 5 and 2 more)' in note
+        assert columns.read_rows(pd.DataFrame({"city": ["Ulm", None], "day": None, "age": 1}), SIGNATURE).notes == ()
 
     @pytest.mark.parametrize(
         ("trained", "asked", "value"),

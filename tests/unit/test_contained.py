@@ -84,6 +84,11 @@ class TestAYardWhoseUrlWasGivenInPlaceOfTheSetting:
         job.yard.submit(**keys, fixed={"data": str(folder / "elsewhere/table.csv"), "target": "b"})
         assert "lies in none of the folders that jobs may read" in caplog.text
         assert "GRIDYARD_FILES of the workers" in caplog.text
+        assert (
+            "WARNING: workers with these settings refuse to read this file, and all jobs of the sweep fail"
+            in caplog.text
+        )
+        assert "let GRIDYARD_FILES here be what it is there" in caplog.text
         caplog.clear()
         (folder / "data/inside.csv").write_text((folder / "elsewhere/table.csv").read_text())
         job.yard.submit(**keys, fixed={"data": "inside.csv", "target": "b"})

@@ -21,6 +21,7 @@ from gridyard.checks import database, machine, people
 from gridyard.checks.finding import OK, WARNING, WRONG, Finding, ok
 from gridyard.client import Yard
 from jobs.settings import Settings
+from workers import main
 
 Make = Callable[..., Settings]
 
@@ -114,6 +115,13 @@ def test_a_broker_that_answers_is_fine(make: Make, redis_server: Any) -> None:
     only(machine.broker(make(broker=redis_server.url)), OK)
 
 
+def test_a_broker_that_refuses_a_password_is_told_from_one_that_is_away(make: Make, redis_server: Any) -> None:
+    refused = only(machine.broker(make(broker=redis_server.url.replace("redis://", "redis://nobody:geheim@"))), WRONG)
+    assert "answers and lets us not in" in refused.found
+    assert "geheim" not in refused.found
+    assert refused.do.startswith("correct user and password in GRIDYARD_BROKER")
+
+
 def test_a_store_is_written_read_and_left_as_it_was(make: Make, tmp_path: Path) -> None:
     assert "are left" in only(machine.store(make()), OK).found
     assert list((tmp_path / "store").iterdir()) == []
@@ -203,6 +211,18 @@ def test_workers_are_listed_and_silent_ones_warned_of(yard: Yard, make: Make) ->
     assert (alive.level, silent.level) == (OK, WARNING)
     assert "a:1:x: queue cpu, 0 of 2 slots busy" in alive.found
     assert "b:2:y: silent for" in silent.found
+
+
+def test_a_store_that_is_not_that_of_the_workers_is_told(yard: Yard, make: Make, tmp_path: Path) -> None:
+    ours = make(store="s3://key:geheim@bucket/yard")
+    for name, info in (("a", main._info([None], ours)), ("b", {}), ("c", {"store": ["no text"]})):
+        with yard.database.writing() as session:
+            workers.register(session, name, "cpu", 1, info)
+    assert {one.level for one in people.workers(ours)} == {OK}
+    (found,) = (one for one in people.workers(make()) if one.level == WARNING)
+    theirs = "1 of 3 workers keep models and checkpoints in s3://key:***@bucket/yard"
+    assert found.found == f"{theirs}, and the store here is {tmp_path}/store"
+    assert "GRIDYARD_STORE" in found.do
 
 
 def test_without_a_scheduler_jobs_that_need_one_are_told(yard: Yard, make: Make) -> None:

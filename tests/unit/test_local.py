@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,7 @@ from db import workers
 from db.ringer import Ringer
 from db.session import Database
 from gridyard import Sweep, Yard, cli, local
+from scheduler.service import Service
 
 
 @pytest.fixture
@@ -100,3 +102,19 @@ def test_a_scheduler_of_ours_that_has_stopped_lets_another_one_ring(empty_postgr
         thread.tend()
         with closing(Database(empty_postgres_url)) as other, closing(Ringer(other)) as ringer:
             assert ringer.may_ring()
+
+
+def test_the_scheduler_of_a_run_answers_where_it_is_asked_to_unless_somebody_does_already(
+    yard: Yard, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        thread = local.SchedulerThread(yard.database, yard.settings.model_copy(update={"monitor": str(port)}))
+        service = Service(yard.database, yard.settings)
+        with thread.serving(service):
+            assert f"GRIDYARD_MONITOR = '{port}': " in capfd.readouterr().err
+    with thread.serving(service):
+        service.pulse.done(service.tick(), 0.1)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            assert b'gridyard_rounds_total{end="done"} 1.0' in answer.read()
+    assert capfd.readouterr().err == ""

@@ -40,10 +40,21 @@ def test_a_variable_wins_over_the_file_and_the_file_over_the_default(
 def test_an_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRIDYARD_MAXCELLS", "20")
     with pytest.raises(
-        SettingsError, match='there is no setting GRIDYARD_MAXCELLS; did you mean "max_cells"'
+        SettingsError, match='there is no setting GRIDYARD_MAXCELLS; did you mean "GRIDYARD_MAX_CELLS"'
     ) as caught:
         settings.load()
-    assert "Settings: home, db, broker" in str(caught.value)
+    assert "Settings: GRIDYARD_HOME, GRIDYARD_DB, GRIDYARD_BROKER" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [("GRIDYARD_LEESE", '; did you mean "GRIDYARD_LEASE_SECONDS"?'), ("GRIDYARD_BOGUS", ". Settings: ")],
+)
+def test_only_a_name_that_is_near_is_suggested(variable: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "3")
+    with pytest.raises(SettingsError) as caught:
+        settings.load()
+    assert f"there is no setting {variable}{hint}" in str(caught.value)
 
 
 def test_an_unknown_name_in_the_file_names_the_nearest(clean: Path) -> None:
@@ -53,16 +64,24 @@ def test_an_unknown_name_in_the_file_names_the_nearest(clean: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("MAX_CELLS", "0"), ("MAX_CELLS", "many"), ("DEVICE", "tpu"), ("LEASE_SECONDS", "0"), ("THREADS", "1.5")],
+    ("name", "value", "allowed"),
+    [
+        ("MAX_CELLS", "0", "allowed is a number, at least 1"),
+        ("MAX_CELLS", "many", "allowed is a whole number"),
+        ("DEVICE", "tpu", "allowed are auto, cpu, mps, cuda"),
+        ("LEASE_SECONDS", "0", "allowed is a number, above 0"),
+        ("LEASE_SECONDS", "abc", "allowed is a number"),
+        ("THREADS", "1.5", "allowed is a whole number"),
+        ("COMPILE", "perhaps", "allowed is true or false"),
+    ],
 )
-def test_a_wrong_value_is_named_with_the_place_where_it_is_set(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+def test_a_wrong_value_is_named_with_the_place_where_it_is_set_and_what_is_allowed(
+    name: str, value: str, allowed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"GRIDYARD_{name}", value)
     with pytest.raises(SettingsError) as caught:
         settings.load()
-    assert f"GRIDYARD_{name} (or {name.lower()} in gridyard.toml) = '{value}': " in str(caught.value)
+    assert f"GRIDYARD_{name} (or {name.lower()} in gridyard.toml) = '{value}': {allowed}" in str(caught.value)
 
 
 def test_every_wrong_setting_is_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -51,6 +52,12 @@ def test_whatever_python_writes_as_csv_is_read_back_but_blank_rows(rows: list[li
         return
     sheet = sheets._csv(text.getvalue().encode(), "data.csv")
     assert sheet.cells.to_numpy().tolist() == expected
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_folder_is_named_as_it_was_given(name: str) -> None:
+    with pytest.raises(InputError, match=rf"^{re.escape(name)} is a folder\. Allowed are CSV and Parquet files"):
+        sheets.read(Path(name))
 
 
 def test_rows_are_numbered_as_a_spreadsheet_does_also_after_a_blank_one(tmp_path: Path) -> None:
