@@ -7,7 +7,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.orm import Session
 
 from db.session import Database
-from jobs.errors import DatabaseOutdated
+from jobs.errors import DatabaseOutdated, InputError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -17,20 +17,34 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 7_203_114  # names our advisory lock on PostgreSQL; any number that nobody else uses
 
 
-def prepare(database: Database) -> None:
+def prepare(database: Database, *, make: bool = True) -> None:
     """Make the database ready to use: an empty one gets its tables, and so does an older SQLite file.
 
+    Args:
+        make: false for who only reads or steers: a wrong URL must not leave our tables in somebody else's database.
+
     Raises:
+        InputError: it has no tables of ours, and gets none.
         DatabaseOutdated: a shared database with another schema; changing it is an administrator's decision.
     """
     with database.reading() as session:
         revision = _revision(session.connection())
     if revision == NEWEST:
         return
+    if revision is None and not make:
+        raise no_yard(str(database))
     if revision is None or (database.dialect == "sqlite" and _is_known(revision)):
         upgrade(database)
     else:
         check(database)
+
+
+def no_yard(where: str) -> InputError:
+    """What a command says that makes none."""
+    return InputError(
+        f"there is no yard at {where}; `gridyard run GRID` or `gridyard submit GRID` makes one, `gridyard db upgrade` "
+        "its tables alone; --db or GRIDYARD_DB names another"
+    )
 
 
 def check(database: Database) -> None:

@@ -243,14 +243,15 @@ def _postgresql_engine(url: Any) -> Engine:
 
 
 def missing_file(url: str) -> str | None:
-    """The path of the SQLite file that this URL names, when it is not there; else None. Makes nothing."""
+    """The path of the SQLite file that this URL names, when it is not there or empty; else None. Makes nothing."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # for `Database` to tell
         return None
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None
-    return None if Path(parsed.database).exists() else parsed.database
+    file = Path(parsed.database)  # a connection would fill an empty one
+    return None if file.exists() and (not file.is_file() or file.stat().st_size) else parsed.database
 
 
 def sqlite_file(url: str) -> Path | None:

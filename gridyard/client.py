@@ -16,7 +16,7 @@ from gridyard.job import Job
 from gridyard.sweep import Sweep
 from jobs import catalogue, data, settings
 from jobs.catalogue import Task
-from jobs.errors import InputError, SettingsError
+from jobs.errors import GridyardError, InputError, SettingsError
 from jobs.urls import masked
 from scheduler import conditions
 from scheduler.places import Places, Problems
@@ -44,11 +44,23 @@ def connect(db: str | None = None, broker: str | None = None, store: str | None 
 class Yard:
     """A database of sweeps, and the broker and store beside it."""
 
-    def __init__(self, overrides: Mapping[str, str]) -> None:
+    def __init__(self, overrides: Mapping[str, str], *, make: bool = True) -> None:
+        """
+        Args:
+            make: an empty database gets its tables.
+
+        Raises:
+            InputError: as `connect`; or the database has no tables, and gets none.
+            DatabaseError: as `connect`.
+        """
         self.overrides = overrides  # settings that were given in place of the environment's
         self.settings = settings.load(**overrides)
         self.database = Database(self.settings.db_url)
-        migrate.prepare(self.database)
+        try:
+            migrate.prepare(self.database, make=make)
+        except GridyardError:
+            self.database.close()  # nobody else can
+            raise
 
     def submit(
         self,

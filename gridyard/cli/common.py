@@ -40,17 +40,18 @@ def existing(db: str | None = None, broker: str | None = None) -> "Yard":
     """The yard of a command that makes none.
 
     Raises:
-        InputError: its SQLite file is not there.
+        InputError: its database is not there, or has no tables.
     """
+    from db import migrate
     from db.session import missing_file
+    from gridyard.client import Yard
     from jobs import settings
-    from jobs.errors import InputError
 
     missing = missing_file(settings.load(**({} if db is None else {"db": db})).db_url)
     if missing is not None:
-        makes = "`gridyard run GRID` or `gridyard submit GRID` makes one"
-        raise InputError(f"there is no database at {missing}; {makes}, --db or GRIDYARD_DB names another")
-    return connect(db, broker)
+        raise migrate.no_yard(missing)
+    given = {"db": db, "broker": broker}
+    return Yard({name: value for name, value in given.items() if value is not None}, make=False)
 
 
 def job_of(text: str, db: str | None) -> "Job":

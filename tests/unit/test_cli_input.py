@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import inspect
 
 from db import claiming, ending, migrate, workers
 from db.session import Database
@@ -176,19 +177,37 @@ def test_a_sweep_is_steered_and_says_so(monkeypatch: pytest.MonkeyPatch, capfd: 
     assert "priority" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["status", "watch", "leaderboard", "show", "pause", "cancel", "resume", "retry", "limit", "extend"],
-)
+MAKE_NONE = ["status", "watch", "leaderboard", "show", "pause", "cancel", "resume", "retry", "limit", "extend"]
+
+
+def complete(command: str) -> list[str]:
+    """It, with what it needs."""
+    words = [command] if command in ("status", "leaderboard") else [command, "1"]
+    return words + {"limit": ["--none"], "extend": ["--seeds", "3"]}.get(command, [])
+
+
+@pytest.mark.parametrize("command", MAKE_NONE)
 def test_a_command_that_makes_no_database_says_that_there_is_none_and_leaves_nothing(
     command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = [command] if command in ("status", "leaderboard") else [command, "1"]
-    words += {"limit": ["--none"], "extend": ["--seeds", "3"]}.get(command, [])
+    words = complete(command)
     for more, path in (([], ".gridyard/gridyard.db"), (["--db", "sqlite:///typo/x.db"], "typo/x.db")):
         assert gridyard([*words, *more], monkeypatch) == 2
         assert f"{path}; `gridyard run GRID` or `gridyard submit GRID` makes one" in capfd.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["grid.yaml"]
+
+
+def test_a_command_that_makes_no_database_leaves_an_empty_one_empty(
+    folder: Path, empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "empty.db").touch()
+    for command in MAKE_NONE:
+        for url in ("sqlite:///empty.db", empty_postgres_url):
+            assert gridyard([*complete(command), "--db", url], monkeypatch) == 2
+            assert "there is no yard at" in capfd.readouterr().err
+    assert (folder / "empty.db").stat().st_size == 0
+    with closing(Database(empty_postgres_url)) as database, database.reading() as session:
+        assert inspect(session.connection()).get_table_names() == []
 
 
 @pytest.mark.parametrize(
