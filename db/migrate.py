@@ -54,19 +54,30 @@ def check(database: Database) -> None:
     with database.reading() as session:
         revision = _revision(session.connection())
     if revision != NEWEST:
-        advice = "run `gridyard db upgrade`" if revision is None or _is_known(revision) else "update Gridyard"
-        raise DatabaseOutdated(
-            f"database {database} has schema {revision or '(none)'}, this version needs {NEWEST}; {advice}"
-        )
+        raise _outdated(database, revision)
+
+
+def _outdated(database: Database, revision: str | None) -> DatabaseOutdated:
+    advice = "run `gridyard db upgrade`" if revision is None or _is_known(revision) else "update Gridyard"
+    return DatabaseOutdated(
+        f"database {database} has schema {revision or '(none)'}, this version needs {NEWEST}; {advice}"
+    )
 
 
 def upgrade(database: Database) -> bool:
-    """Bring the schema up to date, once, however many processes ask at the same time; whether there was work."""
+    """Bring the schema up to date, once, however many processes ask at the same time; whether there was work.
+
+    Raises:
+        DatabaseOutdated: a later version of Gridyard has made the tables, or another program.
+    """
     with database.restructuring() as session:
         _lock(session)
         connection = session.connection()
-        if _revision(connection) == NEWEST:  # another process was quicker
+        revision = _revision(connection)
+        if revision == NEWEST:  # another process was quicker
             return False
+        if revision is not None and not _is_known(revision):
+            raise _outdated(database, revision)
         from alembic import command
 
         config = _config()

@@ -136,8 +136,9 @@ def test_a_database_of_a_later_version_is_refused(empty: Database) -> None:
     migrate.upgrade(empty)
     with empty.writing() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(DatabaseOutdated, match=r"9999.*update Gridyard"):
-        migrate.prepare(empty)
+    for refuses in (migrate.prepare, migrate.check, migrate.upgrade):
+        with pytest.raises(DatabaseOutdated, match=r"9999.*update Gridyard"):
+            refuses(empty)
 
 
 def test_eight_processes_that_upgrade_at_once_do_it_once(empty_database_url: str) -> None:
