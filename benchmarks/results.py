@@ -83,6 +83,7 @@ def line(name: str, home: Path) -> str:
     sweep = yard.sweep(yard.sweeps(limit=1)[0].sweep)
     status = sweep.status()
     assert status.jobs["succeeded"] == status.total, f"{name}: not every job succeeded"
+    assert status.created_at is not None
     assert status.finished_at is not None
     (best,) = sweep.ranked(1, by="cell")
     assert isinstance(best, RankedCell)

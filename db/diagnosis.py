@@ -1,5 +1,6 @@
 """What `gridyard doctor` asks the database: its clock and version, who is there, and what waits for nobody."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,7 +8,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from db import documents, turns
-from db.clock import now
+from db.clock import is_past, now
 from db.models import Job, Sweep, Worker, literal
 from db.workers import ALIVE_SECONDS
 from jobs.states import UNFINISHED, JobState, SweepState
@@ -23,7 +24,7 @@ class WorkerSeen:
     queue: str
     slots: int
     busy: int
-    silent: float  # seconds since its last heartbeat
+    silent: float  # seconds since its last heartbeat; infinite: that cannot be read
     ahead: float | None  # seconds that its clock was ahead of the database's when it started; None: not told
     store: str | None  # its URL, without passwords; None: not told
 
@@ -38,7 +39,7 @@ class Stuck:
 
     sweep: int
     state: str
-    seconds: float  # for so long
+    seconds: float  # for so long; infinite: that cannot be read
 
 
 def clock(session: Session) -> datetime:
@@ -62,7 +63,7 @@ def workers(session: Session) -> list[WorkerSeen]:
             queue=row.queue,
             slots=row.slots,
             busy=row.busy,
-            silent=(moment - row.heartbeat_at).total_seconds(),
+            silent=_since(row.heartbeat_at, moment),
             ahead=_ahead(row),
             store=_store(row),
         )
@@ -70,9 +71,13 @@ def workers(session: Session) -> list[WorkerSeen]:
     ]
 
 
+def _since(before: datetime | None, moment: datetime) -> float:
+    return math.inf if before is None else (moment - before).total_seconds()
+
+
 def _ahead(worker: Worker) -> float | None:
-    told = documents.numbers(worker.info).get("clock")
-    return told - worker.started_at.timestamp() if told is not None else None
+    told, started = documents.numbers(worker.info).get("clock"), worker.started_at
+    return None if told is None or started is None else told - started.timestamp()
 
 
 def _store(worker: Worker) -> str | None:
@@ -89,9 +94,12 @@ def unattended(session: Session) -> dict[str, int]:
 
 
 def overdue(session: Session, seconds: float) -> int:
-    """Jobs that a scheduler should have seen to for so long: due, or with a lease that has run out; up to MOST."""
-    due = select(Job.id).where(Job.state == literal(JobState.WAITING), Job.due_at < now(-seconds))
-    lost = select(Job.id).where(Job.state == literal(JobState.RUNNING), Job.lease_expires_at < now(-seconds))
+    """Jobs that a scheduler should have seen to for so long: due, or with a lease that has run out; up to MOST.
+
+    Those whose times cannot be read are among them.
+    """
+    due = select(Job.id).where(Job.state == literal(JobState.WAITING), is_past(Job.due_at, seconds))
+    lost = select(Job.id).where(Job.state == literal(JobState.RUNNING), is_past(Job.lease_expires_at, seconds))
     return sum(
         session.scalar(select(func.count()).select_from(query.limit(MOST).subquery())) or 0 for query in (due, lost)
     )
@@ -100,12 +108,12 @@ def overdue(session: Session, seconds: float) -> int:
 def stuck(session: Session, seconds: float) -> list[Stuck]:
     """Sweeps that a scheduler should have closed or removed for so long."""
     moment = clock(session)
-    half = Sweep.state.in_([SweepState.SUBMITTING, SweepState.DELETING]) & (Sweep.touched_at < now(-seconds))
+    half = Sweep.state.in_([SweepState.SUBMITTING, SweepState.DELETING]) & is_past(Sweep.touched_at, seconds)
     unfinished = select(Job.id).where(Job.sweep_id == Sweep.id, Job.state.in_(UNFINISHED)).exists()
     ended = select(func.max(Job.finished_at)).where(Job.sweep_id == Sweep.id).scalar_subquery()
     over = (Sweep.state == literal(SweepState.OPEN)) & ~unfinished
     found = [
-        Stuck(sweep=row.id, state=row.state, seconds=(moment - row.touched_at).total_seconds())
+        Stuck(sweep=row.id, state=row.state, seconds=_since(row.touched_at, moment))
         for row in session.execute(select(Sweep.id, Sweep.state, Sweep.touched_at).where(half))
     ]
     for row in session.execute(select(Sweep.id, Sweep.state, ended.label("ended")).where(over)):

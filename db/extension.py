@@ -14,7 +14,7 @@ from sqlalchemy import and_, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from db import counts, steering
-from db.clock import now
+from db.clock import is_past, now
 from db.models import Attempt, Job, Sweep, literal
 from db.rows import execute_update, validated
 from db.submission import insert_jobs
@@ -191,6 +191,6 @@ def _cancel_too(session: Session, found: Stand) -> None:
 
 def abandoned(session: Session, silent_seconds: float = ABANDONED_SECONDS) -> list[int]:
     """Sweeps whose extension is not at its end, and whose extender went silent."""
-    silent: tuple[Any, ...] = (Sweep.extending.is_not(None), Sweep.touched_at < now(-silent_seconds))
+    silent: tuple[Any, ...] = (Sweep.extending.is_not(None), is_past(Sweep.touched_at, silent_seconds))
     states = Sweep.state.in_((*EXTENDED, SweepState.CANCELLED))
     return list(session.scalars(select(Sweep.id).where(*silent, states).order_by(Sweep.id)))

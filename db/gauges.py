@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db import documents
-from db.clock import now
+from db.clock import is_past, now
 from db.models import Count, Sweep, Worker, literal
 from db.workers import ALIVE_SECONDS
 from jobs.states import JobState, SweepState
@@ -61,12 +61,13 @@ def _oldest(session: Session) -> dict[str, float]:
     )
     query = select(Sweep.queue, func.min(Sweep.created_at), now())
     query = query.where(Sweep.state == literal(SweepState.OPEN), ready).group_by(Sweep.queue)
-    return {queue: max(0.0, (at - since).total_seconds()) for queue, since, at in session.execute(query)}
+    found = session.execute(query).all()
+    return {queue: max(0.0, (at - since).total_seconds()) for queue, since, at in found if since is not None}
 
 
 def _workers(session: Session) -> tuple[dict[str, int], dict[tuple[str, str], int], dict[str, dict[str, int]]]:
-    alive = (Worker.stopped_at.is_(None) & (Worker.heartbeat_at > now(-ALIVE_SECONDS))).label("alive")
-    lately = Worker.heartbeat_at > now(-TALLIED_SECONDS)
+    alive = (Worker.stopped_at.is_(None) & ~is_past(Worker.heartbeat_at, ALIVE_SECONDS)).label("alive")
+    lately = ~is_past(Worker.heartbeat_at, TALLIED_SECONDS)
     query = select(Worker.id, Worker.queue, Worker.slots, Worker.busy, Worker.info, alive).where(lately)
     workers: dict[str, int] = {}
     slots: dict[tuple[str, str], int] = {}

@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import Row, delete, exists, select, update
 from sqlalchemy.orm import Session
 
-from db.clock import now
+from db.clock import is_past, now
 from db.models import Count, Job, Sweep, literal
 from db.rows import execute_update
 from db.session import Database
@@ -87,7 +87,7 @@ def remove(database: Database, sweep: int, store: Store | None = None, progress:
 
 def abandoned(session: Session, silent_seconds: float = ABANDONED_SECONDS) -> list[int]:
     """Sweeps that are half submitted or half deleted, and whose submitter or deleter went silent."""
-    silent = Sweep.touched_at < now(-silent_seconds)
+    silent = is_past(Sweep.touched_at, silent_seconds)
     return list(session.scalars(select(Sweep.id).where(Sweep.state.in_(REMOVABLE), silent).order_by(Sweep.id)))
 
 

@@ -30,7 +30,7 @@ class AttemptDetails:
 
     attempt: int  # 1, 2, …
     worker: str
-    started_at: datetime
+    started_at: datetime | None  # None: it cannot be read
     finished_at: datetime | None
     outcome: str | None  # "succeeded", "cancelled", "given back", "preempted" or a FailureReason; None while it runs
     error: str | None  # message and traceback

@@ -230,7 +230,7 @@ class Listing:
     jobs: Collection[int]
 
     def covers(self, row: Due) -> bool:
-        return bool(row.finished_at < self.at)
+        return row.finished_at is not None and bool(row.finished_at < self.at)  # None: it cannot be read
 
     def shows_none(self, row: Due) -> bool:
         """Whether this job has no file, for certain."""

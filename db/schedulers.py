@@ -40,7 +40,8 @@ def heartbeat(session: Session, scheduler: str) -> None:
 
 def newest(session: Session) -> SchedulerSeen | None:
     """The one that was last there."""
-    row = session.scalars(select(Scheduler).order_by(Scheduler.heartbeat_at.desc()).limit(1)).one_or_none()
+    found = session.scalars(select(Scheduler).order_by(Scheduler.heartbeat_at.desc()))
+    row = next((row for row in found if row.heartbeat_at is not None), None)  # it cannot be read
     if row is None:
         return None
     return SchedulerSeen(scheduler=row.id, started_at=row.started_at, heartbeat_at=row.heartbeat_at)

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, func, select, text
 from sqlalchemy.orm import Session
 
 from db import counts, documents
-from db.clock import now
+from db.clock import is_past
 from db.leaderboard import RANKED
 from db.models import Job, Sweep, Worker, literal
 from db.workers import ALIVE_SECONDS
@@ -37,7 +37,7 @@ class SweepStatus:
     best_job: int | None
     queue: str
     workers: int  # of its queue, that gave a sign of life lately
-    created_at: datetime
+    created_at: datetime | None  # None: it cannot be read
     finished_at: datetime | None
     priority: int = 0
     max_running: int | None = None  # jobs that run at once; None: no limit
@@ -153,7 +153,7 @@ def _best(column: Any) -> ColumnElement[Any]:
 
 def _workers_alive() -> ColumnElement[int]:
     query = select(func.count()).where(
-        Worker.queue == Sweep.queue, Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-ALIVE_SECONDS)
+        Worker.queue == Sweep.queue, Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, ALIVE_SECONDS)
     )
     return query.scalar_subquery()
 

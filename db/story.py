@@ -40,5 +40,5 @@ def _line(row: Row[Any]) -> str:
     return f"attempt {row.attempt} ({when} UTC, worker {row.worker}, {epoch}) {how}"
 
 
-def _moment(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
+def _moment(moment: datetime | None) -> str:
+    return "–" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")

@@ -6,7 +6,7 @@ from sqlalchemy import Row, exists, null, select, update
 from sqlalchemy.orm import Session
 
 from db import ending, fence, story
-from db.clock import now
+from db.clock import is_damaged, is_past, now
 from db.fence import HELD
 from db.models import Job, Sweep, literal
 from db.rows import execute_update, some_at_once, table
@@ -20,6 +20,8 @@ JOBS = table(Job)
 def rescue(session: Session, worker: str | None = None, *, most_lost: int = MOST_LOST) -> int:
     """Take jobs back from workers that went silent: running and lease expired → ready, waiting or failed.
 
+    A lease that cannot be read has expired: a worker that lives would renew it.
+
     Args:
         worker: this worker is known to be dead; its leases need not run out.
         most_lost: a job with which so many workers were lost is set aside: failed, with its story.
@@ -27,7 +29,7 @@ def rescue(session: Session, worker: str | None = None, *, most_lost: int = MOST
     Returns:
         The number of jobs taken back.
     """
-    gone = JOBS.c.lease_expires_at < now() if worker is None else JOBS.c.worker == worker
+    gone = is_past(JOBS.c.lease_expires_at) if worker is None else JOBS.c.worker == worker
     lost = (JOBS.c.state == literal(JobState.RUNNING), gone)
     found = session.connection().execute(select(JOBS.c.id, JOBS.c.sweep_id).where(*lost)).all()
     sweeps, jobs = fence.lock_sweeps(session, {row.sweep_id for row in found}), sorted(row.id for row in found)
@@ -52,8 +54,11 @@ def _lost(job: Row[Any], how: str, told: str | None) -> Failure:
 
 def make_due_ready(session: Session) -> int:
     """waiting and due → ready; the number of jobs."""
-    due = (Job.state == literal(JobState.WAITING), Job.due_at <= now())
-    return execute_update(session, update(Job).where(*due).values(state=JobState.READY, due_at=null()))
+    due = [Job.due_at <= now()]
+    if session.get_bind().dialect.name == "sqlite":
+        due.append(is_damaged(Job.due_at))  # a statement of its own: with OR, all that wait would be read
+    ready = update(Job).where(Job.state == literal(JobState.WAITING)).values(state=JobState.READY, due_at=null())
+    return sum(execute_update(session, ready.where(one)) for one in due)
 
 
 def close_finished(session: Session) -> int:

@@ -6,7 +6,7 @@ from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from db import documents
-from db.clock import now
+from db.clock import is_past, now
 from db.models import Worker
 from db.rows import execute_update
 from jobs.spec import Json
@@ -66,20 +66,20 @@ def of_process(session: Session, host: str, pid: int) -> list[str]:
 
 def idle_slots(session: Session, alive_seconds: float = ALIVE_SECONDS) -> dict[str, int]:
     """Queue → slots of living workers that hold no job."""
-    alive = (Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
+    alive = (Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, alive_seconds))
     query = select(Worker.queue, func.sum(Worker.slots - Worker.busy)).where(*alive).group_by(Worker.queue)
     return {queue: int(idle) for queue, idle in session.execute(query)}
 
 
 def count_slots(session: Session, queue: str, alive_seconds: float = ALIVE_SECONDS) -> int:
     """Slots of a queue's living workers."""
-    living = (Worker.queue == queue, Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
+    living = (Worker.queue == queue, Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, alive_seconds))
     return session.scalar(select(func.sum(Worker.slots)).where(*living)) or 0
 
 
 def any_alive(session: Session, alive_seconds: float = ALIVE_SECONDS) -> bool:
     """Whether a worker gave a sign of life lately."""
-    living = (Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
+    living = (Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, alive_seconds))
     return bool(session.scalar(select(exists().where(*living))))
 
 
@@ -90,7 +90,7 @@ def forget_old(session: Session) -> int:
 
 def alive(session: Session, queue: str, alive_seconds: float = ALIVE_SECONDS) -> list[LivingWorker]:
     """The workers of a queue that gave a sign of life lately, oldest first. One that died hard is among them still."""
-    living = (Worker.queue == queue, Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
+    living = (Worker.queue == queue, Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, alive_seconds))
     query = select(Worker.id, Worker.info).where(*living).order_by(Worker.started_at, Worker.id)
     found = ((row.id, documents.mapping(row.info)) for row in session.execute(query))
     return [
@@ -101,7 +101,7 @@ def alive(session: Session, queue: str, alive_seconds: float = ALIVE_SECONDS) ->
 
 def out_of_service(session: Session, alive_seconds: float = ALIVE_SECONDS) -> list[OutOfService]:
     """The slots of living workers that take no more jobs, such as those of a GPU that is gone."""
-    living = (Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds))
+    living = (Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, alive_seconds))
     query = select(Worker.id, Worker.info).where(*living).order_by(Worker.id)
     return [
         OutOfService(worker=row.id, why=why)

@@ -1,5 +1,6 @@
 """How a sweep goes, while it goes: a live bar on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections import deque
@@ -107,7 +108,9 @@ def _reached(status: SweepStatus) -> str:
 
 
 def duration(seconds: float) -> str:
-    """7 s, 3 min 20 s, 2 h 5 min, 10 days 3 h."""
+    """7 s, 3 min 20 s, 2 h 5 min, 10 days 3 h; infinite: not known."""
+    if math.isinf(seconds):
+        return "an unknown time"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

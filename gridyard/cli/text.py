@@ -173,7 +173,7 @@ def _attempts(details: JobDetails) -> str:
     rows = [
         [
             *(str(one.attempt), one.outcome or "running"),
-            *(_moment(one.started_at), _moment(one.finished_at) if one.finished_at else number(None)),
+            *(_moment(one.started_at), _moment(one.finished_at)),
             *(number(one.resumed_from), number(one.epoch), one.worker),
         ]
         for one in details.attempts
@@ -225,5 +225,5 @@ def _first_line(text: str) -> str:
     return text.partition("\n")[0]
 
 
-def _moment(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+def _moment(moment: datetime | None) -> str:
+    return number(None) if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S UTC")

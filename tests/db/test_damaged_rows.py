@@ -39,6 +39,7 @@ WORKER = "host:1:abc"
 DEEP: Any = "end"
 for _ in range(900):
     DEEP = [DEEP]
+NO_TIMES = ["x", "", 7, b"x", "now", "23:59", "9999-99-99 00:00:00.000", "2999-02-30 00:00:00.000"]
 DOCUMENTS: list[Any] = [[], [1, [2]], "text", 7, True, {"fixed": []}, {"": {"": {}}}, DEEP, {"a": DEEP}]
 SPECS = [*DOCUMENTS, {"task": "iris"}, {"task": ["os:system"], "epochs": "many", "objective": 7}]
 
@@ -206,3 +207,51 @@ def test_text_in_a_column_of_json_is_read_as_nothing(database: Database, add_swe
         session.connection().exec_driver_sql("UPDATE jobs SET params = '{\"a\": ', metrics = '[[['")
     with database.reading() as session:
         assert results.job_details(session, 1).metrics == {}
+
+
+@pytest.fixture
+def sqlite(database: Database) -> Database:
+    if database.dialect != "sqlite":
+        pytest.skip("PostgreSQL takes times only")
+    return database
+
+
+@pytest.mark.parametrize("value", NO_TIMES)
+def test_a_job_whose_lease_cannot_be_read_is_overdue_and_rescued(
+    value: Any, sqlite: Database, add_sweep: AddSweep, row: Row
+) -> None:
+    add_sweep(2)
+    (damaged,), (other,) = claim(sqlite), claim(sqlite)
+    with sqlite.writing() as session:
+        statement = "UPDATE jobs SET lease_expires_at = ? WHERE id = ?"
+        session.connection().exec_driver_sql(statement, (value, damaged.job))
+        assert diagnosis.overdue(session, 60.0) == 1
+        assert upkeep.rescue(session) == 1
+    assert row(damaged.job)["state"] in (JobState.READY, JobState.WAITING)
+    assert row(other.job)["state"] == JobState.RUNNING
+
+
+@pytest.mark.parametrize("value", NO_TIMES)
+def test_a_job_that_waits_for_a_time_that_cannot_be_read_is_ready(
+    value: Any, sqlite: Database, add_sweep: AddSweep, row: Row
+) -> None:
+    add_sweep(2)
+    change(sqlite, update(Job).values(state=JobState.WAITING, due_at=now(3_600.0)))
+    with sqlite.writing() as session:
+        session.connection().exec_driver_sql("UPDATE jobs SET due_at = ? WHERE id = 1", (value,))
+        assert diagnosis.overdue(session, 60.0) == 1
+        assert upkeep.make_due_ready(session) == 1
+    assert (row(1)["state"], row(2)["state"]) == (JobState.READY, JobState.WAITING)
+
+
+@pytest.mark.parametrize("value", NO_TIMES)
+def test_a_worker_whose_last_sign_cannot_be_read_is_not_counted(value: Any, sqlite: Database) -> None:
+    with sqlite.writing() as session:
+        for name in ("bad", "good"):
+            workers.register(session, name, "cpu", 2, {})
+        session.flush()
+        session.connection().exec_driver_sql("UPDATE workers SET heartbeat_at = ? WHERE id = 'bad'", (value,))
+    with sqlite.reading() as session:
+        assert workers.count_slots(session, "cpu") == 2
+        assert workers.idle_slots(session) == {"cpu": 2}
+        assert [one.worker for one in diagnosis.workers(session) if one.alive] == ["good"]

@@ -63,6 +63,7 @@ def test_a_sweep_is_finished_when_every_job_is_final(database: Database) -> None
         found = status.sweep_status(session, sweep)
     assert found.finished
     assert found.state == "finished"
+    assert found.created_at is not None
     assert found.finished_at is not None
     assert found.finished_at >= found.created_at
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, update
 
-from db import upkeep
-from db.models import Attempt, History, Job, Model, Sweep, Worker
+from db import schedulers, upkeep, workers
+from db.clock import Moment
+from db.models import Attempt, Base, History, Job, Model, Sweep, Worker
 from gridyard import cli
 from gridyard.client import Yard
 from jobs import artifact, tensorfile
@@ -121,6 +122,32 @@ def test_documents_of_another_kind_end_no_command_with_a_traceback(
         code, printed = gridyard([*words], monkeypatch, capsys)
         assert code in (0, 1, 2), printed
         assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("value", ["x", "", 7, "2026-13-45 00:00:00.000"])
+def test_times_that_cannot_be_read_end_no_command_with_a_traceback(
+    value: Any, yard: Yard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with yard.database.writing() as session:
+        workers.register(session, "w", "cpu", 1, {"clock": 1.0})
+        schedulers.heartbeat(session, "s")
+        upkeep.close_finished(session)
+        for table, column in times():
+            statement = f"UPDATE {table} SET {column} = ? WHERE {column} IS NOT NULL"
+            session.connection().exec_driver_sql(statement, (value,))
+    delete = ["delete", "1", "--yes", "--archive", "kept.jsonl.gz"]
+    told = [*READ, *([*one, "--json"] for one in READ), ["watch", "1"], ["clean"], ["show", "1", "--report", "p.html"]]
+    for words in (*told, delete):
+        code, printed = gridyard([*words], monkeypatch, capsys)
+        assert code == 0, printed
+        assert "Traceback" not in printed
+        assert words != ["show", "1"] or re.search(r"succeeded\s+–\s+–", printed), printed
+
+
+def times() -> list[tuple[str, str]]:
+    """(table, column) of all that hold one."""
+    columns = (column for table in Base.metadata.sorted_tables for column in table.columns)
+    return [(column.table.name, column.name) for column in columns if isinstance(column.type, Moment)]
 
 
 @pytest.mark.parametrize(
