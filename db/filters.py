@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, and_, cast, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -61,11 +61,17 @@ def _postgresql_equal(keys: list[str], value: Any) -> ColumnElement[bool]:
 
 def _sqlite_equal(keys: list[str], value: Any) -> ColumnElement[bool]:
     own, fixed = _path("$", keys), _path("$", ["fixed", *keys])
-    set_by_cell = func.json_type(Job.params, _path("$", keys[:1]))  # NULL: the cell does not have it
+    params, spec = sqlite_json(Job.params), sqlite_json(Sweep.spec)
+    set_by_cell = func.json_type(params, _path("$", keys[:1]))  # NULL: the cell does not have it
     return or_(
-        and_(set_by_cell.is_not(None), _sqlite_value_equal(Job.params, own, value)),
-        and_(set_by_cell.is_(None), _sqlite_value_equal(Sweep.spec, fixed, value)),
+        and_(set_by_cell.is_not(None), _sqlite_value_equal(params, own, value)),
+        and_(set_by_cell.is_(None), _sqlite_value_equal(spec, fixed, value)),
     )
+
+
+def sqlite_json(column: Any, part: Any = None) -> ColumnElement[Any]:
+    """A column, or a part of it, that holds JSON; NULL where it holds other text, at which SQLite's functions fail."""
+    return case((func.json_valid(column), column if part is None else part))
 
 
 def _path(start: str, keys: list[str]) -> str:

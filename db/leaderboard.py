@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Row, Select, case, func, select
 from sqlalchemy.orm import Session
 
 from db import documents
-from db.filters import matching
+from db.filters import matching, sqlite_json
 from db.models import Job, Sweep, literal
 from db.rows import some_at_once
 from db.strangers import metric_of, parameters_of
@@ -153,7 +153,10 @@ def _ranked_columns() -> Select[Any]:
 
 def _fixed(session: Session, rows: Sequence[Row[Any]]) -> dict[int, Json]:
     """The fixed parameters of each of these jobs' sweeps: a spec is read once, and not with each of its jobs."""
-    fixed, specs = dict[int, Json](), select(Sweep.id, Sweep.spec["fixed"].label("fixed"))
+    part: ColumnElement[Any] = Sweep.spec["fixed"]
+    if session.get_bind().dialect.name == "sqlite":
+        part = sqlite_json(Sweep.spec, part)
+    fixed, specs = dict[int, Json](), select(Sweep.id, part.label("fixed"))
     for some in some_at_once(sorted({row.sweep_id for row in rows})):
         found = session.execute(specs.where(Sweep.id.in_(some)))
         fixed |= {row.id: documents.mapping(row.fixed) for row in found}

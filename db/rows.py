@@ -80,12 +80,15 @@ def validated(adapter: TypeAdapter[T], document: Any, what: str) -> T:
     try:
         return adapter.validate_python(document)
     except ValidationError as error:
-        raise RowDamaged(f"{what} in the database cannot be read: {_first(error)}") from None
+        raise RowDamaged(
+            f"{what} in the database cannot be read: {_first(error)}. Restore its row, or delete the sweep"
+        ) from None
 
 
 def _first(error: ValidationError) -> str:
-    problem = error.errors(include_input=False, include_url=False)[0]
-    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
+    """What is wrong, without words of pydantic's, which tell of our classes."""
+    place = ".".join(map(str, error.errors(include_input=False, include_url=False)[0]["loc"]))
+    return f"{place} is missing or of the wrong kind" if place else "it is no object of JSON"
 
 
 def job_spec(spec: SweepSpec, sweep: int, uid: str, job: int, params: Json, seed: int, epochs: int) -> JobSpec:

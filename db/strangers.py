@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from db import documents
 from db.filters import parameter_names
 from db.models import Sweep
 from jobs import catalogue
@@ -52,12 +53,13 @@ def _names_of(session: Session, task: str) -> set[str]:
 
 
 def _in_newest_sweep(session: Session, task: str) -> set[str]:
-    spec = session.scalars(select(Sweep.spec).where(Sweep.task == task).order_by(Sweep.id.desc()).limit(1)).first()
-    if spec is None:
+    specs = session.scalars(select(Sweep.spec).where(Sweep.task == task).order_by(Sweep.id.desc()).limit(1)).all()
+    if not specs:
         catalogue.find(task)  # raises
-        return set()
-    values = [spec["fixed"], *spec.get("cells", [])]
-    values += [{name: value} for name, listed in spec.get("grid", {}).items() for value in listed]
+    spec = documents.mapping(specs[0] if specs else None)
+    values = [documents.mapping(spec.get("fixed")), *documents.objects(spec.get("cells"))]
+    grid = documents.mapping(spec.get("grid")).items()
+    values += [{name: value} for name, listed in grid if isinstance(listed, list) for value in listed]
     return {name for params in values for name in _names(params)}
 
 

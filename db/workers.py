@@ -60,8 +60,9 @@ def stop(session: Session, worker: str, info: Json | None = None) -> None:
 
 def of_process(session: Session, host: str, pid: int) -> list[str]:
     """The workers that this process entered and that have not stopped: one, unless a process id was given out again."""
-    here = (Worker.info["host"].as_string() == host, Worker.info["pid"].as_integer() == pid)
-    return list(session.scalars(select(Worker.id).where(Worker.stopped_at.is_(None), *here)))
+    found = session.execute(select(Worker.id, Worker.info).where(Worker.stopped_at.is_(None)))
+    told = ((row.id, documents.mapping(row.info)) for row in found)
+    return [worker for worker, info in told if (info.get("host"), info.get("pid")) == (host, pid)]
 
 
 def idle_slots(session: Session, alive_seconds: float = ALIVE_SECONDS) -> dict[str, int]:

@@ -1,13 +1,14 @@
 """Rows that somebody else has written: a claim sets aside what it cannot read, and readers read the rest."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from db import (
     claiming,
@@ -22,6 +23,7 @@ from db import (
     rows,
     status,
     steering,
+    strangers,
     upkeep,
     workers,
 )
@@ -199,14 +201,34 @@ def test_a_history_of_other_bytes_is_no_history(
             assert all(isinstance(epoch["epoch"], int) for epoch in history.epochs(session, 1))
 
 
-def test_text_in_a_column_of_json_is_read_as_nothing(database: Database, add_sweep: AddSweep) -> None:
+def test_text_in_a_column_of_json_is_read_as_nothing(
+    database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult]
+) -> None:
     if database.dialect != "sqlite":
         pytest.skip("PostgreSQL takes JSON only")
-    add_sweep(1)
+    add_succeeded(database, add_sweep, result)
     with database.writing() as session:
         session.connection().exec_driver_sql("UPDATE jobs SET params = '{\"a\": ', metrics = '[[['")
+        session.connection().exec_driver_sql("UPDATE sweeps SET spec = '{\"fixed\": '")
+        workers.register(session, "good", "cpu", 1, {"host": "here", "pid": 7})
+        workers.register(session, "bad", "cpu", 1, {})
+        session.connection().exec_driver_sql("UPDATE workers SET info = '{' WHERE id = 'bad'")
     with database.reading() as session:
         assert results.job_details(session, 1).metrics == {}
+        assert len(leaderboard.top(session)) == len(leaderboard.by_cell(session)) == 1
+        assert leaderboard.top(session, sweep=1, where={"lr": 0.1, "scheduler.name": "step"}) == []
+        assert workers.of_process(session, "here", 7) == ["good"]
+
+
+@pytest.mark.parametrize("spec", [None, 7, "text", {"task": "iris"}])
+def test_what_a_damaged_spec_lacks_is_told_in_words_of_ours(spec: Any, database: Database, add_sweep: AddSweep) -> None:
+    sweep = add_sweep(1, task="no_task_of_this_machine")
+    change(database, update(Sweep).values(spec=text("'null'") if spec is None else spec))
+    with database.reading() as session:
+        with pytest.raises(RowDamaged) as told:
+            extension.stand(session, sweep)
+        assert strangers.parameters_of(session, sweep, None) == set()
+    assert not re.search("Input should|SweepSpec|Field required", str(told.value))
 
 
 @pytest.fixture
