@@ -43,30 +43,40 @@ def replace(session: Session, whole: Collection[tuple[Claim, History]]) -> None:
 
 
 def epochs(session: Session, job: int, last_attempt: int | None = None) -> list[Json]:
+    """The history of a job as far as it can be read; arguments as those of `read`."""
+    return read(session, job, last_attempt)[0]
+
+
+def read(session: Session, job: int, last_attempt: int | None = None) -> tuple[list[Json], bool]:
     """The history of a job, one object per epoch: epoch, seconds and every metric; not finite: None.
 
     What a later attempt trains again counts no longer, from the first epoch it has reported.
 
     Args:
         last_attempt: without those after it; None: all.
+
+    Returns:
+        The epochs, and whether all that is stored could be read.
     """
     rows = select(Row).where(Row.job_id == job).order_by(Row.attempt, Row.first_epoch)
     if last_attempt is not None:
         rows = rows.where(Row.attempt <= last_attempt)
-    merged: dict[int, Json] = {}
+    merged, whole = dict[int, Json](), True
     for row in session.scalars(rows):
+        found = _epochs(row)
+        whole = whole and found is not None
         merged = {number: epoch for number, epoch in merged.items() if number < row.first_epoch}
-        merged |= {epoch["epoch"]: epoch for epoch in _epochs(row)}
-    return list(merged.values())
+        merged |= {epoch["epoch"]: epoch for epoch in found or ()}
+    return list(merged.values()), whole
 
 
-def _epochs(row: Row) -> list[Json]:
-    """Those of a row; none where it holds something else."""
+def _epochs(row: Row) -> list[Json] | None:
+    """Those of a row; None where it holds something else."""
     try:
         return [_shown(epoch) for epoch in History(names=row.names, content=row.content).epochs()]
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         logger.warning("job %d: a part of its history cannot be read: %s", row.job_id, error)
-        return []
+        return None
 
 
 def _shown(epoch: dict[str, float]) -> Json:

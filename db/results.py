@@ -13,7 +13,7 @@ from db import documents, history, rows
 from db.models import Attempt, Job, Model, Sweep
 from jobs.errors import NotFound
 from jobs.spec import BestModel, JobSpec, Json
-from jobs.states import JobState
+from jobs.states import JobState, standing
 
 # The columns of a job that its details show as they are.
 COPIED = (
@@ -74,6 +74,7 @@ class JobDetails:
     error: str | None  # its message
     attempts: list[AttemptDetails]
     history: list[Json]  # one object per epoch: "epoch", "seconds", "train_loss", "val_loss", …; not finite: None
+    history_whole: bool  # false: a part of it is damaged, and is not here
     environment: Json  # of the last attempt: device, versions, data fingerprint, …
     artifacts: list[Artifact]
     samples: list[Json]  # texts that a language model wrote, with their prompts
@@ -87,6 +88,13 @@ def job_details(session: Session, job: int) -> JobDetails:
     """
     row, sweep = _found(session, job)
     return _details(session, sweep, [row])[0]
+
+
+def check_job(session: Session, job: int) -> None:
+    """Raises:
+    NotFound: there is no such job.
+    """
+    _found(session, job)
 
 
 def details_after(session: Session, sweep: Sweep, last: tuple[int, int], limit: int) -> list[JobDetails]:
@@ -104,6 +112,7 @@ def _details(session: Session, sweep: Sweep, jobs: Sequence[Job]) -> list[JobDet
         attempts[attempt.job_id].append(attempt)
     columns = (Model.job_id, Model.sha256, Model.size, Model.path, Model.freed_at, Model.samples)
     models = {row.job_id: row for row in session.execute(select(*columns).where(Model.job_id.in_(ids)))}
+    histories = {job.id: history.read(session, job.id, _last_attempt(job, attempts[job.id])) for job in jobs}
     return [
         JobDetails(
             job=job.id,
@@ -112,7 +121,8 @@ def _details(session: Session, sweep: Sweep, jobs: Sequence[Job]) -> list[JobDet
             mode=sweep.mode,
             metrics=documents.numbers(job.metrics),
             attempts=[_attempt(attempt) for attempt in attempts[job.id]],
-            history=history.epochs(session, job.id, _last_attempt(job, attempts[job.id])),
+            history=histories[job.id][0],
+            history_whole=histories[job.id][1],
             environment=_environment(attempts[job.id]),
             artifacts=_artifacts(models.get(job.id)),
             samples=documents.objects(models[job.id].samples) if job.id in models else [],
@@ -143,7 +153,7 @@ def best_model(session: Session, job: int) -> BestModel:
     row = session.get(Model, job)
     if row is None:
         found, _ = _found(session, job)
-        raise NotFound(f"job {job} has no model: it is {found.state}; only a job that succeeded has one")
+        raise NotFound(f"job {job} has no model: it {standing(found.state)}; only a job that succeeded has one")
     if row.freed_at is not None:
         raise NotFound(
             f"the model of job {job} was freed on {row.freed_at:%Y-%m-%d at %H:%M} UTC, as that of a job ranked below "

@@ -14,7 +14,7 @@ from db.models import Job, Sweep, literal
 from db.rows import execute_update, some_at_once, table
 from jobs.errors import InputError, NotFound
 from jobs.params import follows_epochs
-from jobs.states import FailureReason, JobState, SweepState
+from jobs.states import FailureReason, JobState, SweepState, standing
 
 # Sweeps whose jobs of this state may be made ready again; a retry does not bring back what was cancelled or paused.
 REOPENED = {
@@ -103,7 +103,7 @@ def _check_failed(session: Session, sweep: int, jobs: Sequence[int]) -> None:
         if job not in found or found[job].sweep_id != sweep:
             raise InputError(f"sweep {sweep} has no job {job}; `gridyard status {sweep}` lists its failed jobs")
         if found[job].state != JobState.FAILED:
-            raise InputError(f"job {job} is {found[job].state}; only a job that has failed can be tried again")
+            raise InputError(f"job {job} {standing(found[job].state)}; only a job that has failed can be tried again")
 
 
 def _reopen(session: Session, sweep: int, state: JobState, *which: ColumnElement[bool]) -> int:

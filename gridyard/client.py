@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from db import emptiness, leaderboard, migrate, status, workers
+from db import emptiness, leaderboard, migrate, results, status, workers
 from db.leaderboard import Ranked, RankedCell
 from db.session import Database
 from db.status import SweepStatus
@@ -154,9 +154,10 @@ class Yard:
             InputError: this is no id.
             NotFound: there is none.
         """
-        found = Job(self, check_id("job", job))
-        found.details()
-        return found
+        checked = check_id("job", job)
+        with self.database.reading() as session:
+            results.check_job(session, checked)
+        return Job(self, checked)
 
     def leaderboard(self, top: int | None = None, *, by: str = "job", **scope: Any) -> "pandas.DataFrame":
         """The leaderboard as a table, best first; arguments and errors as `ranked`. Printed, it hides no column."""

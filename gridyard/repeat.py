@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ from db.results import JobDetails
 from gridyard import bars
 from jobs.errors import InputError, JobsFailed, NotFound, StoreError
 from jobs.spec import Answer, Assignment, EpochReport, Failure, JobSpec, Json, TrainResult
+from jobs.states import standing
 
 if TYPE_CHECKING:
     from gridyard.job import Job
@@ -62,7 +63,7 @@ class Repeated:
     """How a job that was trained again compares with its record."""
 
     job: int
-    equal: bool  # bit for bit: all numbers of all epochs, the best model's weights, the texts
+    equal: bool  # bit for bit: all recorded numbers of all epochs, the best model's weights, the texts
     passed: bool  # equal, or no number of the result is further off than the tolerance
     tolerance: float  # relative; 0: bit for bit
     epochs: int  # trained this time
@@ -72,6 +73,7 @@ class Repeated:
     weights: bool  # equal bit for bit
     weights_off: float | None  # largest difference of a weight; None: not known, or of another shape
     texts: bool  # a language model wrote the same
+    history_whole: bool = True  # false: epochs of the record are damaged, and were not compared
     environment: list[Changed] = field(default_factory=list)
 
 
@@ -90,7 +92,7 @@ def repeat(job: "Job", tolerance: float | None = None) -> Repeated:
         raise InputError(f"the tolerance is a number from 0 on, not {tolerance}")
     details = job.details()
     if details.best_epoch is None:  # nor an earlier result
-        raise InputError(f"job {job.id} is {details.state}; only a job that has succeeded can be repeated")
+        raise InputError(f"job {job.id} {standing(details.state)}; only a job that has succeeded can be repeated")
     result = _trained(job, details)
     return compare(details, result, job.content, tolerance)
 
@@ -183,7 +185,7 @@ def compare(
         exact = result.environment["device"] == "cpu" and not {one.name for one in environment} & set(EXACT_ON)
         exact = exact and not _compiled(result.environment)
         tolerance = 0.0 if exact else LOOSE
-    first = next(_epochs_that_differ(details.history, result.history.epochs()), None)
+    first = next(_epochs_that_differ(details, result.history.epochs()), None)
     numbers = _that_differ(None, details.metrics, result.metrics)
     off = _weights_off(details, result, content)
     texts = _texts(details.samples) == _texts(result.samples)
@@ -200,11 +202,16 @@ def compare(
         weights=off == 0,
         weights_off=off,
         texts=texts,
+        history_whole=details.history_whole,
         environment=environment,
     )
 
 
-def _epochs_that_differ(recorded: list[Json], repeated: list[dict[str, float]]) -> Iterator[Difference]:
+def _epochs_that_differ(details: JobDetails, repeated: list[dict[str, float]]) -> Iterator[Difference]:
+    recorded: Iterable[Json | None] = details.history
+    if not details.history_whole:
+        left = {epoch["epoch"]: epoch for epoch in details.history}
+        recorded = [left.get(number, now) for number, now in enumerate(repeated, start=1)]
     for number, (before, now) in enumerate(zip_longest(recorded, repeated), start=1):
         yield from _that_differ(number, before or {}, now or {})
 

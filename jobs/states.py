@@ -46,6 +46,12 @@ class SweepState(StrEnum):
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 UNFINISHED = frozenset(JobState) - FINAL
 
+
+def standing(state: str) -> str:
+    """How a job of this state stands, in words: "is running", "has failed"."""
+    return f"has {state}" if state in (JobState.SUCCEEDED, JobState.FAILED) else f"is {state}"
+
+
 # The reasons after which another attempt may end differently: those that a sweep retries unless it names others.
 RETRIED = frozenset({FailureReason.CRASHED, FailureReason.LOST, FailureReason.ERROR})
 

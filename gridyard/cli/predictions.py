@@ -262,8 +262,12 @@ def _compared(check: Any) -> str:
 def repeated(found: "Repeated") -> str:
     """Equal, or what differs first, by how much, and what may be the cause."""
     head = f"job {found.job}: trained again, {counted(found.epochs, 'epoch')} in {number(found.seconds)} s"
+    damaged = (
+        "" if found.history_whole else "\nthe recorded history is damaged: only its epochs that are left were compared"
+    )
     if found.equal:
-        return f"{head}\nequal bit for bit: every number of every epoch, the result and the weights of the best model"
+        equal = "equal bit for bit: every number of every epoch, the result and the weights of the best model"
+        return f"{head}\n{equal}{damaged}"
     verdict = f"the result is within {found.tolerance:g} of the record" if found.passed else "differs from the record"
     lines = [head, verdict if found.tolerance else f"{verdict}; allowed was no difference"]
     if found.first is not None:
@@ -274,8 +278,13 @@ def repeated(found: "Repeated") -> str:
     lines.append(f"weights of the best model: {'equal' if found.weights else f'largest difference {number(off)}'}")
     lines += [] if found.texts else ["the texts differ"]
     lines += [f"changed: {one.name}: {one.recorded} then, {one.repeated} now" for one in found.environment]
-    return "\n".join(lines if found.environment else [*lines, "nothing of the recorded environment has changed"])
+    return (
+        "\n".join(lines if found.environment else [*lines, "nothing of the recorded environment has changed"]) + damaged
+    )
 
 
 def _both(one: Any) -> str:
+    if one.recorded is None or one.repeated is None:
+        before, now = ("none" if value is None else value for value in (one.recorded, one.repeated))
+        return f"{before} then, {now} now"
     return f"{one.recorded} then, {one.repeated} now (difference {one.absolute:.3g}, relative {one.relative:.3g})"

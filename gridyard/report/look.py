@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from db.results import JobDetails
 from gridyard.report import facts
 from jobs.errors import GridyardError, InputError
+from jobs.states import standing
 
 if TYPE_CHECKING:
     from gridyard.job import Job
@@ -78,20 +79,28 @@ def look(job: "Job") -> Result:
         InputError: it has done nothing yet that could be shown.
     """
     details = job.details()
-    if not details.history and not details.samples:
+    if not details.history and not details.samples and details.best_epoch is None:
+        why = "no epoch yet" if details.history_whole else "no epoch that can be read: its history is damaged"
         raise InputError(
-            f"job {job.id} is {details.state} and has no epoch yet, so there is nothing to report; "
+            f"job {job.id} {standing(details.state)} and has {why}, so there is nothing to report; "
             f"`gridyard show {job.id}` shows how it stands"
         )
+    lost = () if details.history_whole else ("A part of its history is damaged: the learning curves lack it.",)
+    tested, missing = _tested(job, details)
+    return Result(details=details, tested=tested, missing=(*lost, *missing))
+
+
+def _tested(job: "Job", details: JobDetails) -> "tuple[Tested | None, list[str]]":
+    """Its best model on the test part, where that can be had, and what there is to know of that."""
     if details.best_epoch is None:  # nor an earlier result
-        return Result(details=details, tested=None, missing=(_unfinished(details),))
+        return None, [_unfinished(details)]
     if facts.is_language(details.task):
-        return Result(details=details, tested=None, missing=())
+        return None, []
     try:
         tested = _evaluated(job, details)
     except GridyardError as error:
-        return Result(details=details, tested=None, missing=(f"The test part was not predicted again: {error}.",))
-    return Result(details=details, tested=tested, missing=tuple(_different(details, tested)))
+        return None, [f"The test part was not predicted again: {error}."]
+    return tested, _different(details, tested)
 
 
 def _unfinished(details: JobDetails) -> str:

@@ -124,6 +124,25 @@ def test_documents_of_another_kind_end_no_command_with_a_traceback(
         assert "Traceback" not in printed
 
 
+def test_a_damaged_history_is_told_once_and_hides_nothing_else(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    change(yard, update(History).values(content=b"x"))
+    for words, told in (
+        (["show", "1"], "artifacts"),
+        (["show", "1", "--report", "p.html"], "A part of its history is damaged"),
+        (["repeat", "1"], "the recorded history is damaged"),
+    ):
+        caplog.clear()
+        code, printed = gridyard(words, monkeypatch, capsys)
+        assert (code, told in printed) == (0, True), printed
+        assert "None" not in printed
+        assert caplog.text.count("a part of its history cannot be read") == 1
+    change(yard, update(Job).values(best_epoch=None))
+    code, printed = gridyard(["show", "1", "--report", "p.html"], monkeypatch, capsys)
+    assert (code, "job 1 has succeeded and has no epoch that can be read" in printed) == (2, True), printed
+
+
 @pytest.mark.parametrize("value", ["x", "", 7, "2026-13-45 00:00:00.000"])
 def test_times_that_cannot_be_read_end_no_command_with_a_traceback(
     value: Any, yard: Yard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
