@@ -33,13 +33,27 @@ def reachable(settings: Settings) -> Iterator[Finding]:
             migrate.check(database)
             with database.reading() as session:
                 version = diagnosis.version(session)
-            yield ok(f"{database}: {database.dialect} {version}, schema {migrate.NEWEST}")
+            yield _writable(database) or ok(f"{database}: {database.dialect} {version}, schema {migrate.NEWEST}")
     except DatabaseOutdated as error:
         yield wrong(_short(error), "run `gridyard db upgrade` with the newest Gridyard")
     except InputError as error:
         yield wrong(_short(error), "correct GRIDYARD_DB")
     except DatabaseError as error:
         yield wrong(_short(error), "start it, or correct GRIDYARD_DB; workers train on for a while meanwhile")
+
+
+def _writable(database: Database) -> Finding | None:
+    """What keeps us from writing, by a try that is rolled back."""
+    try:
+        with database.writing() as session:
+            diagnosis.try_writing(session)
+            session.rollback()
+    except DatabaseError as error:
+        return wrong(
+            f"it answers, and cannot be written: {_short(error)}",
+            "let its user write all tables, or look into the disk and the log of the server",
+        )
+    return None
 
 
 def sqlite(settings: Settings) -> Iterator[Finding]:

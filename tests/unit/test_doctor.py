@@ -6,16 +6,20 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from typer.testing import CliRunner
 
 import gridyard
 from db import claiming, schedulers, workers
+from db.models import Base
+from db.session import Database
 from gridyard import cli, doctor
 from gridyard.checks import database, machine, people
 from gridyard.checks.finding import OK, WARNING, WRONG, Finding, ok
@@ -70,6 +74,34 @@ def test_a_database_that_is_away_outdated_or_none_is_told(yard: Yard, make: Make
     assert "start it" in found.do
     assert "geheim" not in found.found
     assert "correct GRIDYARD_DB" in only(database.reachable(make(db="mysql://x/y")), WRONG).do
+
+
+def test_a_database_that_answers_and_cannot_be_written_is_told(
+    make: Make, yard: Yard, postgres_server: Any, postgres_url: str
+) -> None:
+    def tables(url: str) -> list[Any]:
+        with closing(Database(url)) as database, database.reading() as session:
+            return [session.execute(select(table)).all() for table in Base.metadata.sorted_tables]
+
+    yard.submit(task="iris")
+    before = tables(yard.settings.db_url)
+    only(database.reachable(make()), OK)
+    assert tables(yard.settings.db_url) == before
+    execute(yard, "DROP TABLE histories")
+    assert "no such table" in only(database.reachable(make()), WRONG).found
+
+    only(database.reachable(make(db=postgres_url)), OK)
+    reader = f"reader_{uuid.uuid4().hex[:8]}"
+    with closing(Database(postgres_url)) as owner, owner.writing() as session:
+        session.execute(text(f"CREATE ROLE {reader} LOGIN PASSWORD 'geheim'"))
+        session.execute(text(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}"))
+        url = owner.engine.url.set(drivername="postgresql", username=reader, password="geheim")
+    found = only(database.reachable(make(db=url.render_as_string(hide_password=False))), WRONG)
+    assert "it answers, and cannot be written" in found.found
+    assert "permission denied for table" in found.found
+    with closing(Database(postgres_url)) as owner, owner.writing() as session:
+        session.execute(text(f"DROP OWNED BY {reader}"))
+        session.execute(text(f"DROP ROLE {reader}"))
 
 
 def test_an_sqlite_that_may_spoil_its_file_is_warned_of(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
