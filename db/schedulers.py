@@ -38,10 +38,11 @@ def heartbeat(session: Session, scheduler: str) -> None:
         session.execute(insert(Scheduler).values(id=scheduler, started_at=now(), heartbeat_at=now()))
 
 
-def newest(session: Session) -> SchedulerSeen | None:
-    """The one that was last there."""
-    found = session.scalars(select(Scheduler).order_by(Scheduler.heartbeat_at.desc()))
-    row = next((row for row in found if row.heartbeat_at is not None), None)  # it cannot be read
-    if row is None:
-        return None
-    return SchedulerSeen(scheduler=row.id, started_at=row.started_at, heartbeat_at=row.heartbeat_at)
+def seen(session: Session) -> list[SchedulerSeen]:
+    """Those of the last days, the one that was last there first; without those whose time cannot be read."""
+    found = session.scalars(select(Scheduler).order_by(Scheduler.heartbeat_at.desc(), Scheduler.id))
+    return [
+        SchedulerSeen(scheduler=row.id, started_at=row.started_at, heartbeat_at=row.heartbeat_at)
+        for row in found
+        if row.heartbeat_at is not None
+    ]

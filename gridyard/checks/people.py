@@ -69,21 +69,21 @@ def _other_stores(alive: list[WorkerSeen], ours: str) -> Iterator[Finding]:
 
 def scheduler(settings: Settings) -> Iterator[Finding]:
     with closing(Database(settings.db_url)) as database, database.reading() as session:
-        newest, moment = schedulers.newest(session), diagnosis.clock(session)
+        seen, moment = schedulers.seen(session), diagnosis.clock(session)
         overdue = diagnosis.overdue(session, LATE_SECONDS)
         alive = any(worker.alive for worker in diagnosis.workers(session))
-    silent = None if newest is None else (moment - newest.heartbeat_at).total_seconds()
-    runs = newest is not None and silent is not None and silent < max(30.0, 3 * settings.tick_seconds)
-    last = (
-        "none was ever here" if newest is None or silent is None else f"{newest.scheduler} went {duration(silent)} ago"
-    )
+    silent = {one.scheduler: (moment - one.heartbeat_at).total_seconds() for one in seen}
+    running = [name for name, seconds in silent.items() if seconds < max(30.0, 3 * settings.tick_seconds)]
+    went = [f"{name} went {duration(seconds)} ago" for name, seconds in silent.items()]
+    last = went[0] if went else "none was ever here"
     start = "start one: `gridyard scheduler` (`gridyard run` brings its own)"
-    if overdue and runs:
+    if overdue and running:
         yield wrong(f"{overdue} jobs wait for a retry or a rescue, although one runs", "look into its log")
     elif overdue:
         yield wrong(f"{overdue} jobs wait for a retry or a rescue, and no scheduler runs: {last}", start)
-    elif runs and newest is not None and silent is not None:
-        yield ok(f"{newest.scheduler}: heard {duration(silent)} ago")
+    elif running:
+        for name in running:  # several do no harm
+            yield ok(f"{name}: heard {duration(silent[name])} ago")
     elif alive:
         yield warning(f"workers run, and no scheduler: {last}. Nothing is tried again or rescued meanwhile", start)
     else:

@@ -55,19 +55,17 @@ def test_what_a_scheduler_should_have_done_is_told(database: Database, add_sweep
 
 def test_a_scheduler_enters_itself_and_forgets_those_of_old(database: Database, tmp_path: Path) -> None:
     with database.writing() as session:
-        assert schedulers.newest(session) is None
+        assert schedulers.seen(session) == []
         schedulers.heartbeat(session, "old")
         session.execute(update(Scheduler).values(heartbeat_at=now(-schedulers.KEPT_SECONDS - 1)))
     service = Service(database, Settings(home=tmp_path))
     service.tick()
     with database.reading() as session:
-        first = schedulers.newest(session)
+        (first,) = schedulers.seen(session)
     service.tick()
     with database.reading() as session:
-        second = schedulers.newest(session)
+        (second,) = schedulers.seen(session)
         assert session.query(Scheduler).count() == 1
-    assert first is not None
-    assert second is not None
     assert (first.scheduler, first.started_at) == (second.scheduler, second.started_at)
     assert first.heartbeat_at <= second.heartbeat_at
 

@@ -272,6 +272,9 @@ def test_without_a_scheduler_jobs_that_need_one_are_told(yard: Yard, make: Make)
     assert "although one runs" in only(people.scheduler(make()), WRONG).found
     execute(yard, "UPDATE jobs SET lease_expires_at = '2999-01-01 00:00:00.000'")
     assert "s:1:x: heard" in only(people.scheduler(make()), OK).found
+    with yard.database.writing() as session:
+        schedulers.heartbeat(session, "s:2:y")
+    assert sorted(one.found.partition(": heard")[0] for one in people.scheduler(make())) == ["s:1:x", "s:2:y"]
 
 
 def test_a_queue_with_jobs_and_no_worker_is_wrong(yard: Yard, make: Make) -> None:
