@@ -27,10 +27,7 @@ class WorkerSeen:
     silent: float  # seconds since its last heartbeat; infinite: that cannot be read
     ahead: float | None  # seconds that its clock was ahead of the database's when it started; None: not told
     store: str | None  # its URL, without passwords; None: not told
-
-    @property
-    def alive(self) -> bool:
-        return self.silent < ALIVE_SECONDS
+    alive: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +60,12 @@ def try_writing(session: Session) -> None:
         session.connection().execute(insert(table).from_select(list(table.columns), none))
 
 
-def workers(session: Session) -> list[WorkerSeen]:
-    """Those that have not said good-bye, the longest silent last."""
+def workers(session: Session, alive_seconds: float = ALIVE_SECONDS) -> list[WorkerSeen]:
+    """Those that have not said good-bye, the longest silent last.
+
+    Args:
+        alive_seconds: since the last heartbeat of one that is alive.
+    """
     moment = clock(session)
     found = session.scalars(select(Worker).where(Worker.stopped_at.is_(None)).order_by(Worker.heartbeat_at.desc()))
     return [
@@ -74,6 +75,7 @@ def workers(session: Session) -> list[WorkerSeen]:
             slots=row.slots,
             busy=row.busy,
             silent=_since(row.heartbeat_at, moment),
+            alive=_since(row.heartbeat_at, moment) < alive_seconds,
             ahead=_ahead(row),
             store=_store(row),
         )
@@ -95,10 +97,10 @@ def _store(worker: Worker) -> str | None:
     return told if isinstance(told, str) else None
 
 
-def unattended(session: Session) -> dict[str, int]:
-    """Queue → ready jobs, counted up to MOST, of queues that no living worker works on."""
+def unattended(session: Session, alive_seconds: float = ALIVE_SECONDS) -> dict[str, int]:
+    """Queue → ready jobs, counted up to MOST, of queues that no living worker works on. Arguments as `workers`."""
     queues = set(session.scalars(select(Sweep.queue).where(Sweep.state == literal(SweepState.OPEN)).distinct()))
-    attended = {worker.queue for worker in workers(session) if worker.alive}
+    attended = {worker.queue for worker in workers(session, alive_seconds) if worker.alive}
     counted = {name: turns.count_ready(session, name, at_most=MOST) for name in sorted(queues - attended)}
     return {name: number for name, number in counted.items() if number}
 

@@ -1,5 +1,6 @@
 """Of who is at work: workers, the scheduler, the queues between them, and the times that they keep."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -7,6 +8,7 @@ from contextlib import closing
 from db import diagnosis, extension, schedulers
 from db.diagnosis import WorkerSeen
 from db.session import Database
+from db.workers import ALIVE_SECONDS
 from gridyard.checks.finding import Finding, ok, warning, wrong
 from gridyard.progress import duration
 from jobs.settings import Settings
@@ -14,6 +16,7 @@ from jobs.urls import masked
 
 BEATS = 3.0  # heartbeats in a lease: with fewer, one that is late costs a job
 LATE_SECONDS = 60.0  # after which a scheduler should have seen to something
+TOLD_SECONDS = 86_400.0  # a worker that has gone without a word is told of for so long
 
 
 def intervals(settings: Settings) -> Iterator[Finding]:
@@ -37,9 +40,14 @@ def intervals(settings: Settings) -> Iterator[Finding]:
         yield ok(f"lease {lease:g} s, heartbeat {beat:g} s, round {settings.tick_seconds:g} s")
 
 
+def _alive_seconds(settings: Settings) -> float:
+    """Since the last sign of a worker: what holds jobs, and has not renewed its leases, does not count as running."""
+    return min(ALIVE_SECONDS, settings.lease_seconds)
+
+
 def workers(settings: Settings) -> Iterator[Finding]:
     with closing(Database(settings.db_url)) as database, database.reading() as session:
-        found = diagnosis.workers(session)
+        found = diagnosis.workers(session, _alive_seconds(settings))
     alive = [worker for worker in found if worker.alive]
     for worker in alive:
         yield ok(
@@ -47,10 +55,10 @@ def workers(settings: Settings) -> Iterator[Finding]:
             f"heard {duration(worker.silent)} ago"
         )
     for worker in found:
-        if not worker.alive:
+        if not worker.alive and (worker.silent < TOLD_SECONDS or math.isinf(worker.silent)):
             yield warning(
                 f"{worker.worker}: silent for {duration(worker.silent)}, and it has not said good-bye",
-                "if its machine or process is gone, nothing: its jobs are rescued, and it is forgotten after a week",
+                "if its machine or process is gone, nothing: its jobs are rescued, and after a day it is told no more",
             )
     yield from _other_stores(alive, masked(settings.store_url))
     if not alive:
@@ -71,7 +79,7 @@ def scheduler(settings: Settings) -> Iterator[Finding]:
     with closing(Database(settings.db_url)) as database, database.reading() as session:
         seen, moment = schedulers.seen(session), diagnosis.clock(session)
         overdue = diagnosis.overdue(session, LATE_SECONDS)
-        alive = any(worker.alive for worker in diagnosis.workers(session))
+        alive = any(worker.alive for worker in diagnosis.workers(session, _alive_seconds(settings)))
     silent = {one.scheduler: (moment - one.heartbeat_at).total_seconds() for one in seen}
     running = [name for name, seconds in silent.items() if seconds < max(30.0, 3 * settings.tick_seconds)]
     went = [f"{name} went {duration(seconds)} ago" for name, seconds in silent.items()]
@@ -92,7 +100,7 @@ def scheduler(settings: Settings) -> Iterator[Finding]:
 
 def queues(settings: Settings) -> Iterator[Finding]:
     with closing(Database(settings.db_url)) as database, database.reading() as session:
-        waiting = diagnosis.unattended(session)
+        waiting = diagnosis.unattended(session, _alive_seconds(settings))
     for name, number in waiting.items():
         more = "at least " if number >= diagnosis.MOST else ""
         yield wrong(

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from typer.testing import CliRunner
 
 import gridyard
 from db import claiming, schedulers, workers
-from db.models import Base
+from db.clock import now
+from db.models import Base, Worker
 from db.session import Database
 from gridyard import cli, doctor
 from gridyard.checks import database, machine, people
@@ -238,11 +239,19 @@ def test_workers_are_listed_and_silent_ones_warned_of(yard: Yard, make: Make) ->
         for name in ("a:1:x", "b:2:y", "c:3:z"):
             workers.register(session, name, "cpu", 2, {})
         workers.stop(session, "c:3:z")
-    execute(yard, "UPDATE workers SET heartbeat_at = '2026-01-01 00:00:00.000' WHERE id = 'b:2:y'")
-    alive, silent = people.workers(make())
+
+    def silence(worker: str, seconds: float) -> None:
+        with yard.database.writing() as session:
+            session.execute(update(Worker).where(Worker.id == worker).values(heartbeat_at=now(-seconds)))
+
+    silence("b:2:y", 25.0)
+    assert [one.level for one in people.workers(make(lease_seconds=60.0))] == [OK, OK]
+    alive, silent = people.workers(make(lease_seconds=20.0))
     assert (alive.level, silent.level) == (OK, WARNING)
     assert "a:1:x: queue cpu, 0 of 2 slots busy" in alive.found
     assert "b:2:y: silent for" in silent.found
+    silence("b:2:y", people.TOLD_SECONDS + 1.0)
+    assert "a:1:x" in only(people.workers(make()), OK).found
 
 
 def test_a_store_that_is_not_that_of_the_workers_is_told(yard: Yard, make: Make, tmp_path: Path) -> None:
@@ -286,6 +295,9 @@ def test_a_queue_with_jobs_and_no_worker_is_wrong(yard: Yard, make: Make) -> Non
     with yard.database.writing() as session:
         workers.register(session, "a:1:x", "big-gpus", 2, {})
     only(people.queues(make()), OK)
+    with yard.database.writing() as session:
+        session.execute(update(Worker).values(heartbeat_at=now(-25.0)))
+    assert "queue big-gpus: 3 jobs are ready" in only(people.queues(make(lease_seconds=20.0)), WRONG).found
 
 
 def test_sweeps_that_nobody_goes_on_with_are_told(yard: Yard, make: Make) -> None:
