@@ -42,6 +42,21 @@ def mapping(document: Any) -> Json:
     return document if isinstance(document, dict) else {}
 
 
+def parameters(*documents: Any) -> Json:
+    """Parameters of all these objects; where several have one, the last counts.
+
+    By their names, for one order on all databases: JSONB of PostgreSQL keeps none, and gives short names first.
+    """
+    found = {name: value for document in documents for name, value in mapping(document).items()}
+    return {name: _by_name(value) for name, value in sorted(found.items())}
+
+
+def _by_name(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: _by_name(inner) for name, inner in sorted(value.items())}
+
+
 def numbers(document: Any) -> dict[str, float | None]:
     """Metrics by name; without those that are no numbers."""
     return {name: value for name, value in mapping(document).items() if value is None or _is_number(value)}

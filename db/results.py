@@ -117,7 +117,7 @@ def _details(session: Session, sweep: Sweep, jobs: Sequence[Job]) -> list[JobDet
         JobDetails(
             job=job.id,
             sweep=sweep.id,
-            params={**documents.mapping(documents.mapping(sweep.spec).get("fixed")), **documents.mapping(job.params)},
+            params=documents.parameters(documents.mapping(sweep.spec).get("fixed"), job.params),
             mode=sweep.mode,
             metrics=documents.numbers(job.metrics),
             attempts=[_attempt(attempt) for attempt in attempts[job.id]],

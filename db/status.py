@@ -116,7 +116,7 @@ def failed_jobs(session: Session, sweep: int, *, limit: int = 10) -> list[Failed
         FailedJob(
             job=row.id,
             seed=row.seed,
-            params=documents.mapping(row.params),
+            params=documents.parameters(row.params),
             reason=row.reason or "",
             error=row.error or "",
         )

@@ -1,11 +1,12 @@
 """What is known of a job, on both databases."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from sqlalchemy.orm import Session
 
-from db import claiming, ending, results, submission
+from db import claiming, ending, leaderboard, results, submission
 from db.session import Database
 from jobs.errors import NotFound
 from jobs.history import History
@@ -78,6 +79,21 @@ def test_the_details_of_a_job_tell_its_whole_story(database: Database) -> None:
     ]
     assert details.environment == {"device": "cpu"}
     assert details.artifacts == [results.Artifact(name="best", sha256="ab12", size=len(CONTENT), place="database")]
+
+
+def test_parameters_are_in_the_order_of_their_names_whatever_the_database(database: Database) -> None:
+    fixed = {"weight_decay": 0.0, "lr": 0.1, "scheduler": {"name": "step", "gamma": 0.5}}
+    with database.writing() as session:
+        sweep = submission.add_sweep(session, replace(SPEC, fixed=fixed), "hash", 1)
+        submission.add_jobs(session, sweep, [(0, 7, {"dropout": 0.1, "batch_size": 16})])
+        assert submission.open_sweep(session, sweep)
+        claim = claimed(session)
+        finish(session, claim, BEST)
+    with database.reading() as session:
+        (ranked,), (cell,) = leaderboard.top(session), leaderboard.by_cell(session)
+        for params in (results.job_details(session, claim.job).params, ranked.params, cell.params):
+            assert list(params) == ["batch_size", "dropout", "lr", "scheduler", "weight_decay"]
+            assert list(params["scheduler"]) == ["gamma", "name"]
 
 
 def test_a_job_that_has_not_started_has_no_story_yet(database: Database) -> None:

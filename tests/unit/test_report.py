@@ -225,11 +225,11 @@ def test_pictures_of_mistakes_are_in_the_page(yard: Yard) -> None:
 
 def test_a_comparison_lists_what_differs_and_nothing_else(yard: Yard) -> None:
     found = compare.compare(yard, [IRIS, OTHER])
-    assert found.differs == ["lr", "hidden"]
+    assert found.differs == ["hidden", "lr"]
     names = [name for name, _ in compare.rows(found)]
     assert {"lr", "hidden", "test_accuracy", "val_loss", "best epoch", "parameters"} <= set(names)
     assert "optimizer" not in names
-    assert found.labels == ["job 1: lr=0.01, hidden=[16,8]", "job 2: lr=0.03, hidden=[32]"]
+    assert found.labels == ["job 1: hidden=[16,8], lr=0.01", "job 2: hidden=[32], lr=0.03"]
 
 
 def test_a_comparison_as_a_table_of_pandas_has_a_row_per_job(yard: Yard) -> None:
@@ -289,7 +289,7 @@ def test_the_command_writes_files_and_says_so(yard: Yard, home: Path, tmp_path: 
     assert answer.exit_code == 0
     assert "test_accuracy" in answer.stdout
     answer = CliRunner().invoke(cli.app, ["compare", str(IRIS), str(OTHER), "--json", *db])
-    assert '"differs": ["lr", "hidden"]' in answer.stdout
+    assert '"differs": ["hidden", "lr"]' in answer.stdout
 
 
 def test_a_job_is_shown_with_its_texts(yard: Yard, home: Path) -> None:
