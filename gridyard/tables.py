@@ -22,6 +22,7 @@ LEFT = {  # headers of columns of words; numbers stand to the right
 # Columns of sentences, and how narrow they may become on a terminal.
 FOLDED = {"description": 20, "allowed": 20, "what": 20, "licence": 12}
 
+ROUNDING = 1e-12  # of a mean: a smaller spread comes of floating-point numbers, not of seeds
 STD = "_std"  # ends the name of a metric's spread
 
 ALWAYS = {  # columns whatever the rows are
@@ -120,8 +121,10 @@ def leaderboard(rows: Rows) -> str:
 
 
 def _spread(record: dict[str, Any], mean: str, std: str) -> str:
-    """The spread with two significant digits: no more of them mean anything."""
+    """The spread with two significant digits: no more of them mean anything. What a sum's rounding leaves is none."""
     value, spread = record[mean], record[std]
+    if spread is not None and spread < ROUNDING * abs(value):
+        spread = 0.0
     return number(value) if spread is None else f"{number(value)} ± {spread:#.2g}".rstrip(".")
 
 

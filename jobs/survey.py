@@ -68,7 +68,8 @@ def survey(sheet: Sheet, params: TableParams) -> Survey:
     """
     _check_names(sheet, params)
     if len(sheet.cells) < FEWEST_ROWS:
-        raise Unfit("data", f"{sheet.name} has {len(sheet.cells)} rows; at least {FEWEST_ROWS} are needed")
+        rows = "1 row" if len(sheet.cells) == 1 else f"{len(sheet.cells)} rows"
+        raise Unfit("data", f"{sheet.name} has {rows}; at least {FEWEST_ROWS} are needed")
     assert params.target is not None  # its name was checked
     labels, classes, notes = _target(sheet, params, params.target)
     refused = _refused(sheet, params.target, labels, classes)

@@ -85,10 +85,11 @@ def scheduler(settings: Settings) -> Iterator[Finding]:
     went = [f"{name} went {duration(seconds)} ago" for name, seconds in silent.items()]
     last = went[0] if went else "none was ever here"
     start = "start one: `gridyard scheduler` (`gridyard run` brings its own)"
+    waiting = "1 job waits" if overdue == 1 else f"{overdue} jobs wait"
     if overdue and running:
-        yield wrong(f"{overdue} jobs wait for a retry or a rescue, although one runs", "look into its log")
+        yield wrong(f"{waiting} for a retry or a rescue, although one runs", "look into its log")
     elif overdue:
-        yield wrong(f"{overdue} jobs wait for a retry or a rescue, and no scheduler runs: {last}", start)
+        yield wrong(f"{waiting} for a retry or a rescue, and no scheduler runs: {last}", start)
     elif running:
         for name in running:  # several do no harm
             yield ok(f"{name}: heard {duration(silent[name])} ago")
@@ -104,7 +105,7 @@ def queues(settings: Settings) -> Iterator[Finding]:
     for name, number in waiting.items():
         more = "at least " if number >= diagnosis.MOST else ""
         yield wrong(
-            f"queue {name}: {more}{number} jobs are ready, and no worker takes them",
+            f"queue {name}: {more}{number} {'job is' if number == 1 else 'jobs are'} ready, and no worker takes them",
             f"start one: `gridyard worker --queue {name}`",
         )
     if not waiting:

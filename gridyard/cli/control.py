@@ -76,7 +76,8 @@ def retry(
     if as_json:
         print_json({"sweep": sweep, "jobs": changed})
         return
-    left = f", {status.jobs['failed']} others have failed otherwise" if reason and status.jobs["failed"] else ""
+    others = status.jobs["failed"] if reason else 0
+    left = f", {counted(others, 'other')} {'has' if others == 1 else 'have'} failed otherwise" if others else ""
     typer.echo(f"sweep {sweep}: {counted(changed, 'failed job')} {'is' if changed == 1 else 'are'} ready again{left}")
     if changed and not local.count_workers(found):
         typer.echo(f"no worker is there; start one, or: {with_db(f'gridyard resume {sweep}', db)}", err=True)

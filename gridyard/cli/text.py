@@ -15,7 +15,7 @@ from gridyard.report import facts, texts
 from gridyard.sizes import readable
 from gridyard.tables import WIDTH, number, parameter, table
 from jobs.plain import printable
-from jobs.states import JobState, SweepState
+from jobs.states import FailureReason, JobState, SweepState
 from jobs.urls import masked
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ def job(details: JobDetails) -> str:
         ]
         blocks.append("artifacts\n" + _pairs(files))
     if details.error:
-        blocks.append(f"error ({details.reason})\n{details.error}")
+        reason = "" if details.reason in (None, FailureReason.ERROR) else f" ({details.reason})"
+        blocks.append(f"error{reason}\n{details.error}")
     return printable("\n\n".join(blocks))
 
 

@@ -41,6 +41,7 @@ def gridyard(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 HUGE = "9" * 20
+ERROR, DIVERGED = FailureReason.ERROR, FailureReason.DIVERGED
 
 WRONG = {
     "an unknown command": (["frobnicate"], "No such command 'frobnicate'"),
@@ -338,6 +339,21 @@ def test_the_end_of_a_run_counts_the_failed_jobs_and_hints_at_the_first(
     written = capfd.readouterr()
     assert written.err.splitlines()[-2:] == ["job 6 failed: diverged: val_loss was nan", "… and 2 more"]
     assert written.out.endswith("gridyard show 2\n")
+
+
+def test_what_is_one_is_told_as_one(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    gridyard(["submit", "grid.yaml"], monkeypatch)
+    with closing(connect().database) as database, database.writing() as session:
+        for claim, reason in zip(claiming.claim(session, "cpu", "worker", 20, limit=2), (ERROR, DIVERGED), strict=True):
+            failure = Failure(job=claim.job, reason=reason, error="it broke", again=False)
+            assert ending.let_go(session, [(claim, failure)])
+    capfd.readouterr()
+    assert gridyard(["show", "1"], monkeypatch) == 0
+    assert "\nerror\nit broke\n" in capfd.readouterr().out
+    assert gridyard(["show", "2"], monkeypatch) == 0
+    assert "\nerror (diverged)\nit broke\n" in capfd.readouterr().out
+    assert gridyard(["retry", "1", "--reason", "error"], monkeypatch) == 0
+    assert capfd.readouterr().out == "sweep 1: 1 failed job is ready again, 1 other has failed otherwise\n"
 
 
 def test_run_stores_nothing_where_its_data_set_cannot_be_had(

@@ -73,6 +73,11 @@ def test_a_leaderboard_of_cells_shows_mean_and_spread() -> None:
     assert "0.9000  " in lines[3]
 
 
+def test_what_rounding_leaves_between_equal_scores_is_no_spread() -> None:
+    shown = tables.leaderboard([cell(mean=0.9666666666666667, std=5.0e-17)])
+    assert "0.9667 ± 0.0 " in shown
+
+
 def test_the_flat_rows_of_cells_have_each_metric_with_its_spread_beside_it() -> None:
     (row,) = tables.flat([cell()])
     assert list(row)[-4:] == ["test_accuracy", "test_accuracy_std", "val_loss", "val_loss_std"]

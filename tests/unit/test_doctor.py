@@ -275,7 +275,7 @@ def test_without_a_scheduler_jobs_that_need_one_are_told(yard: Yard, make: Make)
     with yard.database.writing() as session:
         claiming.claim(session, "cpu", "w", 60.0)
     execute(yard, "UPDATE jobs SET lease_expires_at = '2026-01-01 00:00:00.000'")
-    assert "1 jobs wait for a retry or a rescue, and no scheduler" in only(people.scheduler(make()), WRONG).found
+    assert "1 job waits for a retry or a rescue, and no scheduler" in only(people.scheduler(make()), WRONG).found
     with yard.database.writing() as session:
         schedulers.heartbeat(session, "s:1:x")
     assert "although one runs" in only(people.scheduler(make()), WRONG).found

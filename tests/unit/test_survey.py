@@ -120,6 +120,7 @@ MISTAKES: list[tuple[Callable[[pd.DataFrame], pd.DataFrame], dict[str, Any], str
     (lambda f: f, {"target": "price", "group": "owner", "time": "sold"}, "time", "group is given too"),
     (lambda f: f, {"target": "price", "time": "city"}, "time", '"city" holds neither dates nor numbers, such as "Rom"'),
     (lambda f: f, {"target": "price", "group": "dear"}, "group", '"dear" has 2 different values; three parts need'),
+    (lambda f: f[:1], {"target": "price"}, "data", "homes.csv has 1 row; at least 10 are needed"),
     (lambda f: f[:6], {"target": "price"}, "data", "homes.csv has 6 rows; at least 10 are needed"),
     (lambda f: f[["price"]], {"target": "price"}, "data", "homes.csv has no column to predict price from"),
     (lambda f: f.assign(dear="no"), {"target": "dear"}, "target", '"dear" is "no" in every row; there is nothing to'),
