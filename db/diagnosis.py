@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, inspect, select, text
 from sqlalchemy.orm import Session
 
 from db import documents, turns
 from db.clock import now
-from db.models import Job, Sweep, Worker, literal
+from db.models import Base, Job, Sweep, Worker, literal
 from db.workers import ALIVE_SECONDS
 from jobs.states import UNFINISHED, JobState, SweepState
 
@@ -49,6 +49,11 @@ def version(session: Session) -> str:
     """Of SQLite or of the PostgreSQL server."""
     query = "SELECT sqlite_version()" if session.get_bind().dialect.name == "sqlite" else "SHOW server_version"
     return str(session.scalars(text(query)).one())
+
+
+def missing_tables(session: Session) -> list[str]:
+    """Tables that the schema has and the database has not: somebody has dropped them."""
+    return sorted(set(Base.metadata.tables) - set(inspect(session.connection()).get_table_names()))
 
 
 def workers(session: Session) -> list[WorkerSeen]:

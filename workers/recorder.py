@@ -90,6 +90,7 @@ class Recorder:
             refused = dict(together(self._database, ended, write_ends))
         except DatabaseAway as error:
             return self._put_off(ended, error)
+        self._holdings.ends.recorded(self)
         self._record_at = rest(began, most=AGAIN_SECONDS)
         for watch, refusal in refused.items():
             if isinstance(watch.outcome, Failure):
@@ -129,6 +130,10 @@ class Recorder:
             elif not is_lost(watch):
                 told = "job %d: its end could not be recorded, it will be rescued: %s"
                 logger.error(told, watch.claim.job, error)
+        if len(given_up) < len(ended):
+            self._holdings.ends.wait(self, len(ended) - len(given_up), error)
+        else:
+            self._holdings.ends.leave(self)
         return given_up
 
     def _save(self, ended: Sequence[Watch]) -> None:

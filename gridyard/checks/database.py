@@ -32,7 +32,12 @@ def reachable(settings: Settings) -> Iterator[Finding]:
         with closing(Database(settings.db_url)) as database:
             migrate.check(database)
             with database.reading() as session:
-                version = diagnosis.version(session)
+                version, missing = diagnosis.version(session), diagnosis.missing_tables(session)
+            if missing:
+                yield wrong(
+                    f"{database}: tables are gone: {', '.join(missing)}", "restore the database from its backup"
+                )
+                return
             yield ok(f"{database}: {database.dialect} {version}, schema {migrate.NEWEST}")
     except DatabaseOutdated as error:
         yield wrong(_short(error), "run `gridyard db upgrade` with the newest Gridyard")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from db import diagnosis, extension, schedulers
+from db import workers as register
 from db.session import Database
 from gridyard.checks.finding import Finding, ok, warning, wrong
 from gridyard.progress import duration
@@ -36,13 +37,15 @@ def intervals(settings: Settings) -> Iterator[Finding]:
 
 def workers(settings: Settings) -> Iterator[Finding]:
     with closing(Database(settings.db_url)) as database, database.reading() as session:
-        found = diagnosis.workers(session)
+        found, troubles = diagnosis.workers(session), register.troubles(session)
     alive = [worker for worker in found if worker.alive]
     for worker in alive:
         yield ok(
             f"{worker.worker}: queue {worker.queue}, {worker.busy} of {worker.slots} slots busy, "
             f"heard {duration(worker.silent)} ago"
         )
+    for trouble in troubles:
+        yield wrong(f"{trouble.worker}: {trouble.told}", "mend what it names; the worker then goes on by itself")
     for worker in found:
         if not worker.alive:
             yield warning(

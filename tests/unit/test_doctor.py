@@ -205,6 +205,15 @@ def test_workers_are_listed_and_silent_ones_warned_of(yard: Yard, make: Make) ->
     assert "b:2:y: silent for" in silent.found
 
 
+def test_what_the_database_does_not_take_is_wrong_with_its_reason(yard: Yard, make: Make) -> None:
+    with yard.database.writing() as session:
+        workers.register(session, "a:1:x", "cpu", 2, {"troubles": {"ends": "12 ends wait: no such table: histories"}})
+    _, trouble = people.workers(make())
+    assert (trouble.level, trouble.found) == (WRONG, "a:1:x: 12 ends wait: no such table: histories")
+    execute(yard, "DROP TABLE histories")
+    assert "tables are gone: histories" in only(database.reachable(make()), WRONG).found
+
+
 def test_without_a_scheduler_jobs_that_need_one_are_told(yard: Yard, make: Make) -> None:
     assert "none was ever here" in only(people.scheduler(make()), OK).found
     with yard.database.writing() as session:
