@@ -29,7 +29,7 @@ class WorkerTrouble:
     """What goes wrong in a living worker, as its last heartbeat told."""
 
     worker: str
-    kind: str  # "ends": of attempts, which the database does not take; "store": it cannot be used there
+    kind: str  # "ends": of attempts, which the database does not take; "store": it cannot be used from there
     told: str  # what goes wrong, and why
 
     def __str__(self) -> str:

@@ -29,6 +29,7 @@ from workers.holdings import Holdings
 from workers.look import Look
 from workers.slot import Slot
 from workers.slots import Slots
+from workers.store_check import StoreCheck
 
 logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 10.0  # without an answer of the database: a slot that waits hears neither its trainer nor SIGTERM
@@ -80,6 +81,7 @@ def start(
     heartbeat = Heartbeat(worker, database, settings, holdings, crew, info)
     delivery = Delivery(database, settings, holdings)
     crew.warm_up()
+    StoreCheck(settings, holdings.troubles).start()
     heartbeat.start()
     delivery.start()
     logger.info("worker %s: %d slots for queue %s", worker, len(devices), queue)
