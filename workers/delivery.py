@@ -15,7 +15,7 @@ from jobs.spec import JobSpec
 from workers.holdings import Holdings
 from workers.spool import Spool, Waiting, age_seconds
 from workers.watch import Watch
-from workers.writing import free, together, write_ends
+from workers.writing import free, in_words, together, write_ends
 
 logger = logging.getLogger(__name__)
 EVERY_SECONDS = 1.0
@@ -133,7 +133,7 @@ class Delivery:
         watch, began = end.watch(), time.monotonic()
         for _, refusal in together(self._database, [watch], write_ends):
             raise refusal
-        told, level = watch.became or "is recorded already", logging.INFO
+        level, told = in_words(watch) if watch.became else (logging.INFO, "is recorded already")
         if late := watch.became is None and self._came_late(watch):
             told, level = f"{end.told} counts no longer, for the job was taken back", logging.WARNING
         if watch.became or late:

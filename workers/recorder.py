@@ -14,7 +14,7 @@ from workers.holdings import Holdings
 from workers.pace import rest
 from workers.spool import Spool
 from workers.watch import Watch
-from workers.writing import free, is_lost, together, write_ends, write_epochs
+from workers.writing import free, in_words, is_lost, together, write_ends, write_epochs
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +109,8 @@ class Recorder:
         if watch.became is None and not there:
             logger.info("job %d: the end of attempt %d was taken from the spool by another", claim.job, claim.attempt)
             return
-        became = watch.became or "lost its claim"
-        logger.info("job %d: attempt %d %s", claim.job, claim.attempt, became, extra=logs.of(claim))
+        level, told = in_words(watch)
+        logger.log(level, "job %d: attempt %d %s", claim.job, claim.attempt, told, extra=logs.of(claim))
         if watch.became is None and isinstance(watch.outcome, TrainResult):
             try:
                 free(self._database, self._settings.store_url, watch)

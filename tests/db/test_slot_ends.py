@@ -13,7 +13,7 @@ from db import ending, leases, status, steering, workers
 from db.models import Attempt
 from db.session import Database
 from jobs.errors import DatabaseAway, DatabaseError
-from jobs.spec import Answer, BestModel, EpochReport, Stopped, TrainResult
+from jobs.spec import Answer, BestModel, EpochReport, Failure, Stopped, TrainResult
 from jobs.states import FailureReason, JobState
 from jobs.store import Store
 from tests.stages import Puppet, Row, Script, Stage, after, give_to_another_worker, take_back
@@ -224,6 +224,15 @@ class TestEnds:
         assert trainer.looks > 3
         assert [row(job)["state"] for job in (1, 2)] == [JobState.SUCCEEDED] * 2
         assert list(stage.settings.spool_folder.iterdir()) == []  # it waited on disk, too
+
+    def test_a_failure_is_a_warning_with_the_first_line_of_its_reason(
+        self, stage: Stage, add_sweep: Callable[..., int], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        add_sweep(retries=0)
+        error = "\nno such file: a.csv\nTraceback: …"
+        stage.work(lambda puppet: [Failure(job=job, reason=FailureReason.ERROR, error=error) for job in puppet.has])
+        told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert told == ["job 1: attempt 1 failed (error); the job is now failed: no such file: a.csv"]
 
     def test_ends_that_the_database_does_not_take_are_told_with_the_reason_until_it_does(
         self, stage: Stage, database: Database, add_sweep: Callable[..., int], finishing: Script, row: Row,
