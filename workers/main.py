@@ -6,11 +6,12 @@ import platform
 import socket
 import time
 import uuid
+import warnings
 from typing import Any
 
 import celery.apps.worker
 from celery import signals
-from celery.exceptions import WorkerShutdown
+from celery.exceptions import SecurityWarning, WorkerShutdown
 
 from db import workers
 from db.session import Database
@@ -116,6 +117,8 @@ def _serve(
         for chatty in ("celery", "kombu", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
 
+    # At the start of a worker of root: it warns of pickle, and ours takes messages in JSON only.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     if settings.log == logs.JSON:
         celery.apps.worker.safe_say = logs.say  # its word when it stops goes past all logging
 
