@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from db.session import Database
 from jobs import logs
@@ -75,16 +75,25 @@ class Slot:
             self._trainer.kill()
             self._trainer = None
 
-    def work(self) -> None:
+    def work(self, asked: Callable[[], object] = lambda: None) -> None:
         """Claim and train until nothing is ready, or the worker stops.
+
+        Args:
+            asked: called each time that the database has answered what there is to claim.
 
         Raises:
             TrainerDied: no trainer can be started.
             DatabaseError: the database cannot be used.
         """
         isolation = self._holdings.isolation
+
+        def claim(alone: bool) -> list[Claim]:
+            claims = self._claimer.claim(alone)
+            asked()
+            return claims
+
         try:
-            while self._wait_for_the_trainer() and (claims := isolation.claim(self._claimer.claim)):
+            while self._wait_for_the_trainer() and (claims := isolation.claim(claim)):
                 try:
                     with logs.about(sweep=claims[0].spec.sweep):
                         self._train(claims)
