@@ -150,5 +150,6 @@ class Recorder:
                 self._unspooled = True
                 continue
             self._unspooled, watch.spooled = False, True
-            told = "job %d has ended; until the database has its end, that waits in %s"
-            logger.log(level, told, watch.claim.job, path)
+            told = "job %d: attempt %d %s; until the database knows that, it waits in %s"
+            claim = watch.claim
+            logger.log(level, told, claim.job, claim.attempt, watch.in_words, path, extra=logs.of(claim))

@@ -189,7 +189,7 @@ class Slot:
                 watch.told = (now, answer)
                 watch.preempted = answer is Answer.GIVE_BACK and self._holdings.draining.is_set()
                 trainer.answer(job, answer)
-                logger.info("job %d is told to stop: %s", job, answer)
+                logger.info("job %d is told to stop: %s", job, "its time is over" if watch.late else _WHY[answer])
         if any(now - self._told_at(watch) >= self._patience(watch) for watch in pack.running.values()):
             logger.warning("%d jobs: the trainer did not stop one of them in time and is killed", len(pack.running))
             self.close()
@@ -217,6 +217,13 @@ class Slot:
             claims = pack.hold(self._claimer.join(pack.key, pack.room))
             if claims:
                 trainer.train(_assignments(claims))
+
+
+_WHY = {
+    Answer.GIVE_BACK: "it is given back",
+    Answer.CANCELLED: "cancelled",
+    Answer.CLAIM_LOST: "its claim is lost",
+}
 
 
 def _assignments(claims: Iterable[Claim]) -> list[Assignment]:

@@ -71,9 +71,7 @@ def _failure(watch: Watch) -> Failure | None:
 def _told(watch: Watch, became: dict[int, JobState]) -> str | None:
     if watch.claim.job not in became:
         return None
-    failure = _failure(watch)
-    ended = f"failed ({failure.reason})" if failure else "was preempted" if watch.preempted else "stopped"
-    return f"{ended}; the job is now {became[watch.claim.job]}"
+    return f"{watch.in_words}; the job is now {became[watch.claim.job]}"
 
 
 def in_words(watch: Watch) -> tuple[int, str]:

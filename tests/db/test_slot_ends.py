@@ -135,8 +135,10 @@ class TestEnds:
         add_sweep: Callable[..., int],
         result: Callable[..., TrainResult],
         row: Row,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         """One of them was told to stop before for another reason, one has just ended."""
+        caplog.set_level("INFO")
         stage = Stage(database, monkeypatch, tmp_path, grace_seconds=60.0)
         sweep = add_sweep(cells=3)
         stage.sizes.note((sweep, 0), 3)
@@ -153,6 +155,9 @@ class TestEnds:
         stage.work(script)
         assert outcomes(database, 1, 2, 3) == ["preempted", "given back", "succeeded"]
         assert [(row(job)["state"], row(job)["failures"]) for job in (1, 2)] == [(JobState.READY, 0)] * 2
+        assert "job 1 is told to stop: it is given back" in caplog.text
+        ways = ("was preempted", "stopped", "succeeded")
+        assert all(f"job {job}: attempt 1 {way}; until" in caplog.text for job, way in enumerate(ways, 1))
 
     def test_a_trainer_that_has_not_stopped_late_in_the_grace_time_is_killed_and_its_jobs_are_given_back(
         self,
