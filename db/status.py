@@ -13,7 +13,7 @@ from db import counts, documents
 from db.clock import is_past
 from db.leaderboard import RANKED
 from db.models import Job, Sweep, Worker, literal
-from db.workers import ALIVE_SECONDS
+from db.workers import ALIVE_SECONDS, WorkerTrouble, troubles
 from jobs.errors import NotFound
 from jobs.states import FINAL, JobState, SweepState
 
@@ -43,9 +43,10 @@ class SweepStatus:
     max_running: int | None = None  # jobs that run at once; None: no limit
     halting: bool = False  # it is paused, and what runs is given back
     extending: bool = False  # jobs are being added, or are about to train more epochs
-    epochs: int | None = None  # that its jobs train; of one sweep, as are the two below
+    epochs: int | None = None  # that its jobs train; of one sweep, as are the three below
     least_epoch: int | None = None  # the last one that every running job has reported; None: nothing runs
     most_epoch: int | None = None  # the last one that any of them has
+    troubles: list[WorkerTrouble] = field(default_factory=list)  # of living workers of its queue
 
     @property
     def done(self) -> int:
@@ -87,7 +88,8 @@ def sweep_status(session: Session, sweep: int) -> SweepStatus:
     if not found:
         raise NotFound(f"there is no sweep {sweep}; `gridyard status` lists them")
     epochs, least, most = _epochs(session, sweep)
-    return replace(found[0], epochs=epochs, least_epoch=least, most_epoch=most)
+    met = troubles(session, found[0].queue)
+    return replace(found[0], epochs=epochs, least_epoch=least, most_epoch=most, troubles=met)
 
 
 def _epochs(session: Session, sweep: int) -> tuple[int, int | None, int | None]:

@@ -25,6 +25,18 @@ class OutOfService:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerTrouble:
+    """What goes wrong in a living worker, as its last heartbeat told."""
+
+    worker: str
+    kind: str  # "ends": of attempts, which the database does not take; "store": it cannot be used from there
+    told: str  # what goes wrong, and why
+
+    def __str__(self) -> str:
+        return f"worker {self.worker}: {self.told}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class LivingWorker:
     """A worker that gave a sign of life lately, and the process that it is."""
 
@@ -109,4 +121,21 @@ def out_of_service(session: Session, alive_seconds: float = ALIVE_SECONDS) -> li
         for row in session.execute(query)
         for why in documents.mapping(documents.mapping(row.info).get("out_of_service")).values()
         if isinstance(why, str)
+    ]
+
+
+def troubles(session: Session, queue: str | None = None, alive_seconds: float = ALIVE_SECONDS) -> list[WorkerTrouble]:
+    """What goes wrong in living workers.
+
+    Args:
+        queue: only in its workers.
+    """
+    living = [Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds)]
+    living += [] if queue is None else [Worker.queue == queue]
+    query = select(Worker.id, Worker.info).where(*living).order_by(Worker.id)
+    return [
+        WorkerTrouble(worker=row.id, kind=kind, told=told)
+        for row in session.execute(query)
+        for kind, told in sorted(documents.mapping(documents.mapping(row.info).get("troubles")).items())
+        if isinstance(told, str)
     ]

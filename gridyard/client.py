@@ -10,7 +10,7 @@ from db import emptiness, leaderboard, migrate, results, status, workers
 from db.leaderboard import Ranked, RankedCell
 from db.session import Database
 from db.status import SweepStatus
-from db.workers import OutOfService
+from db.workers import OutOfService, WorkerTrouble
 from gridyard.ids import check_id, check_name
 from gridyard.job import Job
 from gridyard.sweep import Sweep
@@ -136,6 +136,11 @@ class Yard:
         """The slots of living workers that take no more jobs, such as those of a GPU that is gone."""
         with self.database.reading() as session:
             return workers.out_of_service(session)
+
+    def troubles(self) -> list[WorkerTrouble]:
+        """What goes wrong in living workers, such as ends of jobs that the database does not take."""
+        with self.database.reading() as session:
+            return workers.troubles(session)
 
     def clean(self, *, yes: bool = False) -> "Cleaned":
         """What could be freed, by kind: checkpoints, models, orphans, cache, spool; with `yes`, free it.

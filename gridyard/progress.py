@@ -13,6 +13,7 @@ from jobs.plain import printable
 
 POLL_SECONDS = 0.5  # between two looks at the database
 LINE_SECONDS = 2.0  # between two plain lines
+REMIND_SECONDS = 60.0  # between two lines about a trouble that lasts
 WINDOW_SECONDS = 30.0  # over which jobs per second are counted
 PATIENCE_SECONDS = 600.0  # a database that is away for longer ends the waiting
 
@@ -124,13 +125,28 @@ def duration(seconds: float) -> str:
 @contextmanager
 def _shown() -> Iterator[Callable[[SweepStatus], None]]:
     with _bar() if sys.stderr.isatty() else _lines() as show:
-        pace = Pace()
+        pace, say_troubles = Pace(), _troubles()
 
         def show_with_pace(status: SweepStatus) -> None:
             pace.add(time.monotonic(), status.done)
             show(status, describe(status, pace.per_second))
+            say_troubles(status)
 
         yield show_with_pace
+
+
+def _troubles() -> Callable[[SweepStatus], None]:
+    """Says what goes wrong in workers: each when it begins, and once a minute while it lasts."""
+    said_at: dict[tuple[str, str], float] = {}
+
+    def say(status: SweepStatus) -> None:
+        now = time.monotonic()
+        for one in status.troubles:
+            if now - said_at.get((one.worker, one.kind), float("-inf")) >= REMIND_SECONDS:
+                print(printable(str(one)), file=sys.stderr, flush=True)
+                said_at[one.worker, one.kind] = now
+
+    return say
 
 
 @contextmanager

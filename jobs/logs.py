@@ -6,6 +6,7 @@ told to `always`, what holds for a while in a thread to `about`, what holds for 
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,7 +56,10 @@ class _Stderr(logging.StreamHandler[Any]):
 
 
 class Trouble:
-    """What may go wrong at every try: said when it begins, once a minute while it lasts, and when it is over."""
+    """What may go wrong at every try: said when it begins, once a minute while it lasts, and when it is over.
+
+    Threads may share one: it is then one trouble.
+    """
 
     def __init__(self, logger: logging.Logger, told: str, over: str) -> None:
         """
@@ -66,6 +70,7 @@ class Trouble:
         self._logger, self._told, self._over = logger, told, over
         self._began: float | None = None
         self._remind_at = 0.0  # not before, by the monotonic clock
+        self._lock = threading.Lock()
 
     def met(self, error: object, trace: Exception | None = None) -> None:
         """It has gone wrong.
@@ -74,20 +79,22 @@ class Trouble:
             trace: an error that nobody expected, to be said with its traceback.
         """
         now = time.monotonic()
-        if self._began is None:
-            self._began = now
-        elif now < self._remind_at:
-            return
-        self._remind_at = now + REMIND_SECONDS
-        since = f" for {now - self._began:.0f} s" if now > self._began else ""
+        with self._lock:
+            if self._began is None:
+                self._began = now
+            elif now < self._remind_at:
+                return
+            self._remind_at, lasted = now + REMIND_SECONDS, now - self._began
+        since = f" for {lasted:.0f} s" if lasted > 0 else ""
         level = logging.ERROR if trace else logging.WARNING
         self._logger.log(level, "%s%s: %s", self._told, since, error, exc_info=trace)
 
     def gone(self) -> None:
         """It has not."""
-        if self._began is not None:
-            self._logger.info("%s, after %.0f s", self._over, time.monotonic() - self._began)
-        self._began = None
+        with self._lock:
+            began, self._began = self._began, None
+        if began is not None:
+            self._logger.info("%s, after %.0f s", self._over, time.monotonic() - began)
 
 
 def say(message: str, *_: object, level: str = "INFO", logger: str = "celery") -> None:

@@ -25,6 +25,7 @@ from jobs.urls import masked
 PUTS_WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "memory"})
 LONGEST = 512  # characters of a path
 MEETINGS = 1000  # with another who removes the same folder
+TRIED = ".tried"  # folder of what is written for a try
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _OURS = re.compile(r"[1-9][0-9]{0,18}/[1-9][0-9]{0,18}/[^/]+", re.ASCII)
@@ -118,6 +119,23 @@ class Store:
         full = self._full(path)
         with self._errors("look for", path):
             return bool(self._files.isfile(full))
+
+    def try_out(self) -> None:
+        """Write, read and remove a small file, and leave nothing.
+
+        Raises:
+            StoreError: one of these fails, or what was read is not what was written.
+        """
+        name = f"{TRIED}/{uuid4().hex}"
+        content = name.encode()
+        self.write(name, content)
+        found = self.read(name)
+        self.remove(name)
+        if self.is_local:
+            with contextlib.suppress(OSError):  # others are at it, too
+                (self.folder / TRIED).rmdir()
+        if found != content:
+            raise StoreError(f"store {masked(self.url)}: what was read is not what was written")
 
     def remove_jobs(self, jobs: Iterable[int]) -> None:
         """Remove all files of these jobs; of objects, those of jobs that had any when it was first asked."""

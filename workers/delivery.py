@@ -15,7 +15,7 @@ from jobs.spec import JobSpec
 from workers.holdings import Holdings
 from workers.spool import Spool, Waiting, age_seconds
 from workers.watch import Watch
-from workers.writing import free, together, write_ends
+from workers.writing import free, in_words, together, write_ends
 
 logger = logging.getLogger(__name__)
 EVERY_SECONDS = 1.0
@@ -53,8 +53,8 @@ class Delivery:
         try:
             self.round()
             self._unread = False
-        except DatabaseAway as error:
-            logger.debug("nothing is delivered: %s", error)  # the heartbeat says so
+        except DatabaseAway:  # said, and tried again with the next round
+            pass
         except OSError as error:
             if not self._unread:
                 logger.warning("spool: %s cannot be read: %s", self._spool.folder, error)
@@ -79,7 +79,13 @@ class Delivery:
             and self._later.get(one, began) <= began
             and (one.job, one.attempt) not in held  # its slot is about to
         ]
-        return sum(self._deal_with(one) for one in sorted(found, key=lambda one: self._away[one]))
+        try:
+            dealt_with = sum(self._deal_with(one) for one in sorted(found, key=lambda one: self._away[one]))
+        except DatabaseAway as error:
+            self._holdings.ends.wait(self, len(found), error)
+            raise
+        self._holdings.ends.recorded(self)
+        return dealt_with
 
     def _deal_with(self, waiting: Waiting) -> bool:
         """Whatever is in a file, it keeps no other one from being delivered."""
@@ -127,7 +133,7 @@ class Delivery:
         watch, began = end.watch(), time.monotonic()
         for _, refusal in together(self._database, [watch], write_ends):
             raise refusal
-        told, level = watch.became or "is recorded already", logging.INFO
+        level, told = in_words(watch) if watch.became else (logging.INFO, "is recorded already")
         if late := watch.became is None and self._came_late(watch):
             told, level = f"{end.told} counts no longer, for the job was taken back", logging.WARNING
         if watch.became or late:

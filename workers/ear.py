@@ -14,9 +14,11 @@ from typing import Any
 from billiard.common import restart_state
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
 from kombu import compression
 from kombu.exceptions import DecodeError
 
+from jobs import logs
 from workers.celery_app import WAKE
 from workers.tally import Tally
 
@@ -47,6 +49,7 @@ class Ear(Consumer):  # type: ignore[misc]
         self._restart_state = restart_state(maxR=1_000, maxT=1.0)  # it would pause with a traceback; `_empty` pauses
         self._breaks = Tally(BREAKS, BREAKS_SECONDS)
         self._dropped, self._said = 0, float("-inf")
+        self._deaf = logs.Trouble(logger, "no bell is heard, jobs are found in the table", over="bells are heard again")
 
     def _loop(self, *args: Any) -> None:
         """Listen until the connection is lost or the worker stops.
@@ -67,6 +70,20 @@ class Ear(Consumer):  # type: ignore[misc]
         message it is the name of what is not there."""
         named = isinstance(error, KeyError) and isinstance(error.args[0], str)
         return isinstance(error, self.connection_errors) and not named
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """As Celery's, whose three lines of ERROR at each try would drown all others."""
+
+        def met(error: Exception, _: float) -> None:
+            self._deaf.met(f"{conn.as_uri()}: {error}")
+
+        conn.ensure_connection(met, self.app.conf.broker_connection_max_retries, callback=maybe_shutdown)
+        self.first_connection_attempt = False
+        self._deaf.gone()
+        return conn
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        self._deaf.met(f"{self.conninfo.as_uri()}: {exc}")
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Close the connection, on which kombu puts back what was not acknowledged; then empty a queue that harms."""

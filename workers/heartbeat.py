@@ -35,7 +35,7 @@ class Heartbeat:
     ) -> None:
         """
         Args:
-            info: what the register knows of the worker; how its attempts ended and what is out of service is added.
+            info: what the register knows of the worker; how its attempts ended and what goes wrong is added.
         """
         self._slots, self._info = slots, info
         self._worker, self._database, self._settings, self._holdings = worker, database, settings, holdings
@@ -53,7 +53,8 @@ class Heartbeat:
     def info(self) -> Json:
         """What the register is to know of the worker now."""
         out, attempts = self._slots.out_of_service(), self._holdings.outcomes.counted()
-        return self._info | {"attempts": attempts, "out_of_service": out}
+        troubles = self._holdings.troubles.lasting()
+        return self._info | {"attempts": attempts, "out_of_service": out, "troubles": troubles}
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.heartbeat_seconds * random.uniform(0.8, 1.0)):  # not all in step

@@ -7,6 +7,7 @@ from db.leases import Held
 from jobs.spec import Answer, Claim
 from workers.isolation import Isolation
 from workers.outcomes import Outcomes
+from workers.troubles import Troubles, WaitingEnds
 
 
 class Holdings:
@@ -20,6 +21,8 @@ class Holdings:
         self.isolation = Isolation()
         self.drained_at = float("inf")  # since when, by the monotonic clock
         self.outcomes = Outcomes()  # of all that was held and let go
+        self.troubles = Troubles()
+        self.ends = WaitingEnds(self.troubles)  # that are let go, or held still
         self._lock = threading.Lock()
         self._answers: dict[Held, Answer] = {}
         self._heard = time.monotonic()

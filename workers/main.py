@@ -6,11 +6,12 @@ import platform
 import socket
 import time
 import uuid
+import warnings
 from typing import Any
 
 import celery.apps.worker
 from celery import signals
-from celery.exceptions import WorkerShutdown
+from celery.exceptions import SecurityWarning, WorkerShutdown
 
 from db import workers
 from db.session import Database
@@ -30,6 +31,7 @@ from workers.holdings import Holdings
 from workers.look import Look
 from workers.slot import Slot
 from workers.slots import Slots
+from workers.store_check import StoreCheck
 
 logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 10.0  # without an answer of the database: a slot that waits hears neither its trainer nor SIGTERM
@@ -81,6 +83,7 @@ def start(
     heartbeat = Heartbeat(worker, database, settings, holdings, crew, info)
     delivery = Delivery(database, settings, holdings)
     crew.warm_up()
+    StoreCheck(settings, holdings.troubles).start()
     heartbeat.start()
     delivery.start()
     logger.info("worker %s: %d slots for queue %s", worker, len(devices), queue)
@@ -115,6 +118,8 @@ def _serve(
         for chatty in ("celery", "kombu", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
 
+    # At the start of a worker of root: it warns of pickle, and ours takes messages in JSON only.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     if settings.log == logs.JSON:
         celery.apps.worker.safe_say = logs.say  # its word when it stops goes past all logging
 

@@ -15,7 +15,7 @@ from workers.holdings import Holdings
 from workers.pace import rest
 from workers.spool import Spool
 from workers.watch import Watch
-from workers.writing import free, is_lost, together, write_ends, write_epochs
+from workers.writing import free, in_words, is_lost, together, write_ends, write_epochs
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class Recorder:
             refused = dict(together(self._database, ended, write_ends))
         except DatabaseAway as error:
             return self._put_off(ended, error)
+        self._holdings.ends.recorded(self)
         self._record_at = rest(began, most=AGAIN_SECONDS)
         for watch, refusal in refused.items():
             if isinstance(watch.outcome, Failure):
@@ -116,8 +117,8 @@ class Recorder:
         if watch.became is None and not there and not late:
             logger.info("job %d: the end of attempt %d was taken from the spool by another", claim.job, claim.attempt)
             return
-        became = watch.became or "lost its claim"
-        logger.info("job %d: attempt %d %s", claim.job, claim.attempt, became, extra=logs.of(claim))
+        level, told = in_words(watch)
+        logger.log(level, "job %d: attempt %d %s", claim.job, claim.attempt, told, extra=logs.of(claim))
         if watch.became is None and isinstance(watch.outcome, TrainResult):
             try:
                 free(self._database, self._settings.store_url, watch)
@@ -142,6 +143,10 @@ class Recorder:
             elif not is_lost(watch):
                 told = "job %d: its end could not be recorded, it will be rescued: %s"
                 logger.error(told, watch.claim.job, error)
+        if len(given_up) < len(ended):
+            self._holdings.ends.wait(self, len(ended) - len(given_up), error)
+        else:
+            self._holdings.ends.leave(self)
         return given_up
 
     def _save(self, ended: Sequence[Watch]) -> None:
@@ -158,5 +163,6 @@ class Recorder:
                 self._unspooled = True
                 continue
             self._unspooled, watch.spooled = False, True
-            told = "job %d has ended; until the database has its end, that waits in %s"
-            logger.log(level, told, watch.claim.job, path)
+            told = "job %d: attempt %d %s; until the database knows that, it waits in %s"
+            claim = watch.claim
+            logger.log(level, told, claim.job, claim.attempt, watch.in_words, path, extra=logs.of(claim))

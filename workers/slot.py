@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from db.session import Database
 from jobs import logs
@@ -75,16 +75,25 @@ class Slot:
             self._trainer.kill()
             self._trainer = None
 
-    def work(self) -> None:
+    def work(self, asked: Callable[[], object] = lambda: None) -> None:
         """Claim and train until nothing is ready, or the worker stops.
+
+        Args:
+            asked: called each time that the database has answered what there is to claim.
 
         Raises:
             TrainerDied: no trainer can be started.
             DatabaseError: the database cannot be used.
         """
         isolation = self._holdings.isolation
+
+        def claim(alone: bool) -> list[Claim]:
+            claims = self._claimer.claim(alone)
+            asked()
+            return claims
+
         try:
-            while self._wait_for_the_trainer() and (claims := isolation.claim(self._claimer.claim)):
+            while self._wait_for_the_trainer() and (claims := isolation.claim(claim)):
                 try:
                     with logs.about(sweep=claims[0].spec.sweep):
                         self._train(claims)
@@ -180,7 +189,7 @@ class Slot:
                 watch.told = (now, answer)
                 watch.preempted = answer is Answer.GIVE_BACK and self._holdings.draining.is_set()
                 trainer.answer(job, answer)
-                logger.info("job %d is told to stop: %s", job, answer)
+                logger.info("job %d is told to stop: %s", job, "its time is over" if watch.late else _WHY[answer])
         if any(now - self._told_at(watch) >= self._patience(watch) for watch in pack.running.values()):
             logger.warning("%d jobs: the trainer did not stop one of them in time and is killed", len(pack.running))
             self.close()
@@ -208,6 +217,13 @@ class Slot:
             claims = pack.hold(self._claimer.join(pack.key, pack.room))
             if claims:
                 trainer.train(_assignments(claims))
+
+
+_WHY = {
+    Answer.GIVE_BACK: "it is given back",
+    Answer.CANCELLED: "cancelled",
+    Answer.CLAIM_LOST: "its claim is lost",
+}
 
 
 def _assignments(claims: Iterable[Claim]) -> list[Assignment]:

@@ -23,6 +23,7 @@ class Slots:
         self._slots, self._stop = slots, stop
         self._idle = collections.deque(slots)
         self._out: dict[str, str] = {}  # number of a slot that is out of service → why
+        self._resting = logs.Trouble(logger, "slots rest until the next look", over="slots claim again")
         self.broken: str | None = None  # why no trainer can be started
         self.by_chance = False  # another worker may fare better, here or elsewhere
 
@@ -54,7 +55,7 @@ class Slots:
         except IndexError:  # a bell more than slots
             return
         try:
-            slot.work()
+            slot.work(self._resting.gone)
         except TrainerDied as death:  # before it could be given a job: no job would fare better
             logger.error("no trainer can be started: %s", death)
             if slot.gpu is None:
@@ -62,7 +63,7 @@ class Slots:
             else:
                 slot.fault = f"GPU {slot.gpu.name}: {death}"
         except DatabaseError as error:
-            logger.warning("%s; trying again at the next look", error)
+            self._resting.met(error)
         except Exception:  # must not end with the message, unseen: Celery keeps no results here
             logger.exception("a slot stumbled")
         finally:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from workers import wire
 logger = logging.getLogger(__name__)
 STDERR_LINES = 40  # kept for the message when it dies
 END_SECONDS = 2.0  # for a trainer whose pipe has closed to be gone, and for what it left in its pipes to be read
+_LEVELLED = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)", re.DOTALL)  # as the trainer's logging writes
 
 
 class TrainerDied(Exception):
@@ -148,7 +150,8 @@ class Trainer:
         for line in self._process.stderr:
             text = line.decode(errors="replace").rstrip()
             self._stderr.append(text)
-            logger.info("trainer %d: %s", self.pid, text, extra=logs.extra(trainer=self.pid, **self._about()))
+            level, said = _levelled(text)
+            logger.log(level, "trainer %d: %s", self.pid, said, extra=logs.extra(trainer=self.pid, **self._about()))
 
     def _about(self) -> dict[str, Any]:
         """What a line it writes may be about: its one job, or all of its pack."""
@@ -178,6 +181,12 @@ class Trainer:
         by_the_kernel = code == -signal.SIGKILL and before is not None and killed is not None and killed > before
         memory = by_the_kernel or code == wire.OUT_OF_MEMORY
         return FailureReason.OUT_OF_MEMORY if memory else FailureReason.CRASHED
+
+
+def _levelled(line: str) -> tuple[int, str]:
+    """The level of a line of stderr, and what it says; INFO of what a library prints."""
+    found = _LEVELLED.fullmatch(line)
+    return (logging.getLevelNamesMapping()[found[1]], found[2]) if found else (logging.INFO, line)
 
 
 def _how(code: int) -> str:

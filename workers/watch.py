@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from jobs.spec import Answer, Claim, EpochReport, Failure, Outcome, Stopped
+from jobs.spec import Answer, Claim, EpochReport, Failure, Outcome, Stopped, TrainResult
 from jobs.states import FailureReason
 
 
@@ -51,6 +51,15 @@ class Watch:
             given_back = "preempted" if self.preempted else "given back"
             return "cancelled" if self.outcome.answer is Answer.CANCELLED else given_back
         return "succeeded"
+
+    @property
+    def in_words(self) -> str:
+        """How the attempt ended, for the log."""
+        if isinstance(self.outcome, TrainResult):
+            return "succeeded"
+        if isinstance(self.outcome, Failure):
+            return f"failed ({self.outcome.reason})"
+        return "was preempted" if self.preempted else "stopped"
 
     def cut_off(self) -> None:
         """The trainer was killed before it answered: what it was told holds, and nobody else has failed."""

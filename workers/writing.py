@@ -13,6 +13,7 @@ from workers.watch import Watch
 
 Write = Callable[[Database, list[Watch]], None]
 logger = logging.getLogger(__name__)
+LONGEST = 300  # characters of a reason in the log; `show` tells all
 
 
 def together(database: Database, watches: list[Watch], write: Write) -> list[tuple[Watch, DatabaseError]]:
@@ -70,9 +71,16 @@ def _failure(watch: Watch) -> Failure | None:
 def _told(watch: Watch, became: dict[int, JobState]) -> str | None:
     if watch.claim.job not in became:
         return None
-    failure = _failure(watch)
-    ended = f"failed ({failure.reason})" if failure else "was preempted" if watch.preempted else "stopped"
-    return f"{ended}; the job is now {became[watch.claim.job]}"
+    return f"{watch.in_words}; the job is now {became[watch.claim.job]}"
+
+
+def in_words(watch: Watch) -> tuple[int, str]:
+    """How the log tells what the database made of an attempt: the level and the words."""
+    told, failure = watch.became or "lost its claim", _failure(watch)
+    if watch.became is None or failure is None:
+        return logging.INFO, told
+    reason = next((line.strip() for line in failure.error.splitlines() if line.strip()), "")
+    return logging.WARNING, f"{told}: {reason[:LONGEST]}" if reason else told
 
 
 def is_lost(watch: Watch) -> bool:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 from gridyard.checks.finding import Finding, ok, warning, wrong
 from gridyard.sizes import readable
@@ -21,7 +20,6 @@ from workers.spool import BROKEN, Spool
 CONNECT_SECONDS = 5.0
 SCARCE_BYTES, NO_BYTES = 2 << 30, 100 << 20  # of free disk: soon too little, and too little
 TORCH_SECONDS, SMI_SECONDS = 80.0, 10.0
-PROBE = b"gridyard doctor"
 TORCH = """
 import json, torch
 found = {"version": torch.__version__, "cuda": torch.version.cuda, "gpus": []}
@@ -66,31 +64,16 @@ def _is_refusal(error: BaseException | None) -> bool:
 
 
 def store(settings: Settings) -> Iterator[Finding]:
-    url = masked(settings.store_url)
-    name = f".doctor/{uuid4().hex}"
     try:
         there = Store(settings.store_url)
-        there.write(name, PROBE)
-        same = there.read(name) == PROBE
-        there.remove(name)
+        there.try_out()
         left = there.free_bytes()
     except StoreError as error:
         yield wrong(
             masked(str(error)), "let GRIDYARD_STORE name a folder or bucket that can be read, written and emptied"
         )
         return
-    if there.is_local:
-        _remove_empty(Path(there.folder) / ".doctor")
-    if not same:
-        yield wrong(f"{url}: what was read is not what was written", "look at the disk, or the backend of the store")
-    yield _room(url, left)
-
-
-def _remove_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:  # another doctor is at work
-        return
+    yield _room(masked(settings.store_url), left)
 
 
 def _room(place: str, left: int | None) -> Finding:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from db import diagnosis, extension, schedulers
+from db import workers as register
 from db.diagnosis import WorkerSeen
 from db.session import Database
 from db.workers import ALIVE_SECONDS
@@ -47,13 +48,15 @@ def _alive_seconds(settings: Settings) -> float:
 
 def workers(settings: Settings) -> Iterator[Finding]:
     with closing(Database(settings.db_url)) as database, database.reading() as session:
-        found = diagnosis.workers(session, _alive_seconds(settings))
+        found, troubles = diagnosis.workers(session, _alive_seconds(settings)), register.troubles(session)
     alive = [worker for worker in found if worker.alive]
     for worker in alive:
         yield ok(
             f"{worker.worker}: queue {worker.queue}, {worker.busy} of {worker.slots} slots busy, "
             f"heard {duration(worker.silent)} ago"
         )
+    for trouble in troubles:
+        yield wrong(f"{trouble.worker}: {trouble.told}", "mend what it names; the worker then goes on by itself")
     for worker in found:
         if not worker.alive and (worker.silent < TOLD_SECONDS or math.isinf(worker.silent)):
             yield warning(

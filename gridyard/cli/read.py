@@ -35,6 +35,8 @@ def status(sweep: OptionalSweep = None, as_json: Json = False, db: Db = None) ->
             typer.echo(f"a slot of worker {slot.worker} is out of service: {slot.why}", err=True)
         for line in text.unattended(found):
             typer.echo(printable(line), err=True)
+        for trouble in yard.troubles():
+            typer.echo(printable(str(trouble)), err=True)
     elif sweep is None:
         print_json([plain(one) | {"models": models[one.sweep]} for one in found])
     else:

@@ -118,6 +118,13 @@ def test_a_run_for_a_gpu_says_that_there_is_none(tmp_path: Path) -> None:
     assert "no GPU is visible here; training on the CPU" in answer.stderr
 
 
+def test_a_run_says_that_its_store_cannot_be_used(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "store", grid="task: iris\nepochs: 1\n", store=str(tmp_path / "store" / "grid.yaml"))
+    answer = folder.gridyard("run", "grid.yaml", "--workers", "1")
+    assert answer.returncode == 0, answer.stderr
+    assert ": the store cannot be used, so no checkpoint is written, and no large model: store " in answer.stderr
+
+
 def test_a_worker_killed_in_the_middle_is_started_again_and_changes_no_number(
     undisturbed: Folder, tmp_path: Path
 ) -> None:

@@ -174,19 +174,20 @@ def test_readers_show_what_can_be_read(
 
 
 def test_a_worker_that_tells_nonsense_of_itself_keeps_nobody_from_the_others(database: Database) -> None:
-    good = {"attempts": {"succeeded": 7}, "out_of_service": {"0": "it is full"}}
+    good = {"attempts": {"succeeded": 7}, "out_of_service": {"0": "it is full"}, "troubles": {"ends": "2 wait"}}
     with database.writing() as session:
         workers.register(session, "bad", "cpu", 2, {})
         workers.register(session, "good", "cpu", 2, good)
-    parts = ("attempts", "out_of_service", "clock")
+    parts = ("attempts", "out_of_service", "clock", "troubles")
     nested = [dict.fromkeys(parts, document) for document in DOCUMENTS]
     counts = {"succeeded": "7", "failed": -1, "lost": 1.5, "error": True, "crashed": 1 << 70}
-    for document in [*DOCUMENTS, *nested, {"attempts": counts, "out_of_service": {"1": ["why"]}}]:
+    for document in [*DOCUMENTS, *nested, {"attempts": counts, "out_of_service": {"1": ["why"]}, "troubles": {"x": 1}}]:
         change(database, update(Worker).where(Worker.id == "bad").values(info=document))
         with database.reading() as session:
             found = gauges.look(session)
             assert (found.workers, found.tallies["good"], found.tallies["bad"]) == ({"cpu": 2}, {"succeeded": 7}, {})
             assert [(one.worker, one.why) for one in workers.out_of_service(session)] == [("good", "it is full")]
+            assert [str(one) for one in workers.troubles(session)] == ["worker good: 2 wait"]
             assert {one.worker for one in diagnosis.workers(session)} == {"bad", "good"}
 
 

@@ -17,6 +17,7 @@ from jobs.errors import DatabaseAway, RowDamaged
 from jobs.spec import Answer, EpochReport, Failure, Stopped, TrainResult
 from jobs.states import FailureReason, JobState
 from tests.machines import Machine
+from workers import delivery
 from workers.delivery import AGAIN_SECONDS, Delivery
 from workers.holdings import Holdings
 from workers.spool import Spool
@@ -40,6 +41,22 @@ class TestDelivered:
         assert machine.attempts(claimed.job) == [("succeeded", None)]
         assert (machine.spool.waiting(), machine.delivery.round()) == ([], 0)
         assert machine.holdings.outcomes.counted() == {"succeeded": 1}
+
+    def test_one_that_the_database_does_not_take_is_told_with_the_reason_until_it_does(
+        self, machine: Machine, add_sweep: AddSweep, result: Result, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add_sweep()
+        machine.ended(result)
+
+        def refuse(*_: Any) -> None:
+            raise DatabaseAway("no such table: histories")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(delivery, "together", refuse)
+            machine.delivery._try_round()
+        assert machine.holdings.troubles.lasting() == {"ends": "1 end waits: no such table: histories"}
+        assert machine.delivery.round() == 1
+        assert machine.holdings.troubles.lasting() == {}
 
     def test_one_that_lies_there_again_changes_nothing_and_keeps_its_model(
         self, machine: Machine, add_sweep: AddSweep, row: Row, result: Result

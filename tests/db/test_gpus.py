@@ -216,12 +216,15 @@ class TestSlots:
         assert stage.holdings.outcomes.counted() == {"given back": 1}
 
 
-def test_status_says_what_is_out_of_service_beside_its_table(database: Database, database_url: str) -> None:
+def test_status_says_what_is_out_of_service_or_goes_wrong_beside_its_table(
+    database: Database, database_url: str
+) -> None:
     with database.writing() as session:
         register.register(session, "w1", "gpu", 1, {})
-        out = {"out_of_service": {"0": "GPU GPU-1: it is full"}}
+        out = {"out_of_service": {"0": "GPU GPU-1: it is full"}, "troubles": {"ends": "2 ends wait: no such table"}}
         register.heartbeat(session, "w1", slots=0, busy=0, info=out)
     command = [sys.executable, "-P", "-m", "gridyard", "status", "--db", database_url]
     said = subprocess.run(command, capture_output=True, text=True, check=True)
     assert said.stdout.startswith("no sweeps yet")
     assert "a slot of worker w1 is out of service: GPU GPU-1: it is full" in said.stderr
+    assert "worker w1: 2 ends wait: no such table" in said.stderr

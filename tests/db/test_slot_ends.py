@@ -9,19 +9,21 @@ from typing import Any
 
 import pytest
 
-from db import ending, leases, steering
+from db import ending, leases, status, steering, workers
 from db.models import Attempt
 from db.session import Database
 from db.upkeep import rescue
 from jobs.errors import DatabaseAway, DatabaseError
-from jobs.spec import Answer, BestModel, EpochReport, Stopped, TrainResult
+from jobs.spec import Answer, BestModel, EpochReport, Failure, Stopped, TrainResult
 from jobs.states import FailureReason, JobState
 from jobs.store import Store
 from tests.stages import Puppet, Row, Script, Stage, after, give_to_another_worker, take_back
 from workers import recorder, slot, wire, writing
 from workers.delivery import Delivery
+from workers.heartbeat import Heartbeat
 from workers.holdings import Holdings
 from workers.slot import Slot
+from workers.slots import Slots
 from workers.supervisor import TrainerDied
 
 
@@ -134,8 +136,10 @@ class TestEnds:
         add_sweep: Callable[..., int],
         result: Callable[..., TrainResult],
         row: Row,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         """One of them was told to stop before for another reason, one has just ended."""
+        caplog.set_level("INFO")
         stage = Stage(database, monkeypatch, tmp_path, grace_seconds=60.0)
         sweep = add_sweep(cells=3)
         stage.sizes.note((sweep, 0), 3)
@@ -152,6 +156,9 @@ class TestEnds:
         stage.work(script)
         assert outcomes(database, 1, 2, 3) == ["preempted", "given back", "succeeded"]
         assert [(row(job)["state"], row(job)["failures"]) for job in (1, 2)] == [(JobState.READY, 0)] * 2
+        assert "job 1 is told to stop: it is given back" in caplog.text
+        ways = ("was preempted", "stopped", "succeeded")
+        assert all(f"job {job}: attempt 1 {way}; until" in caplog.text for job, way in enumerate(ways, 1))
 
     def test_a_trainer_that_has_not_stopped_late_in_the_grace_time_is_killed_and_its_jobs_are_given_back(
         self,
@@ -223,6 +230,50 @@ class TestEnds:
         assert trainer.looks > 3
         assert [row(job)["state"] for job in (1, 2)] == [JobState.SUCCEEDED] * 2
         assert list(stage.settings.spool_folder.iterdir()) == []  # it waited on disk, too
+
+    def test_a_failure_is_a_warning_with_the_first_line_of_its_reason(
+        self, stage: Stage, add_sweep: Callable[..., int], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        add_sweep(retries=0)
+        error = "\nno such file: a.csv\nTraceback: …"
+        stage.work(lambda puppet: [Failure(job=job, reason=FailureReason.ERROR, error=error) for job in puppet.has])
+        told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert told == ["job 1: attempt 1 failed (error); the job is now failed: no such file: a.csv"]
+
+    def test_ends_that_the_database_does_not_take_are_told_with_the_reason_until_it_does(
+        self, stage: Stage, database: Database, add_sweep: Callable[..., int], finishing: Script, row: Row,
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    ) -> None:  # fmt: skip
+        """As on SQLite without the table: it calls that by the same name as a file that is locked."""
+        caplog.set_level("INFO")
+        sweep = add_sweep()
+        with database.writing() as session:
+            workers.register(session, "w1", "cpu", 1, {})
+        heartbeat = Heartbeat("w1", database, stage.settings, stage.holdings, Slots([], stop=lambda: None), {})
+        finish, refusals, seen = ending.finish, 3, list[list[str]]()
+
+        def coming_back(session: Any, ended: Any) -> set[int]:
+            nonlocal refusals
+            refusals -= 1
+            if refusals >= 0:
+                raise DatabaseAway("no such table: histories")
+            return finish(session, ended)
+
+        def looking(seconds: float) -> None:
+            heartbeat._beat(set())
+            with database.reading() as session:
+                seen.append([str(one) for one in status.sweep_status(session, sweep).troubles])
+
+        monkeypatch.setattr(ending, "finish", coming_back)
+        monkeypatch.setattr(time, "sleep", looking)
+        stage.work(finishing)
+        assert row(1)["state"] == JobState.SUCCEEDED
+        assert seen[-1] == ["worker w1: 1 end waits: no such table: histories"]
+        told = [record.getMessage() for record in caplog.records if record.name == "workers.troubles"]
+        assert told[0].endswith("1 end waits: no such table: histories")
+        assert (len(told), told[-1].startswith("it takes ends again")) == (2, True), "said once, and when it is over"
+        looking(0.0)
+        assert seen[-1] == []
 
     @pytest.mark.parametrize("why", ["it is told to stop", "the database is away for too long"])
     def test_an_end_outlives_its_worker_on_disk(

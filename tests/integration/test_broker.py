@@ -70,6 +70,9 @@ def test_without_a_broker_that_answers_workers_look_by_themselves_and_stop_in_or
         assert all_succeed(yard, sweep)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(timeout=30) == 0
+    said = yard.log.read_text()
+    assert said.count("no bell is heard") == 1
+    assert not [word for word in ("Cannot connect", "Trying again", "SecurityWarning") if word in said]
 
 
 def test_bells_that_are_doubled_do_no_harm_and_none_is_left_over(yard: Yard, redis_server: RedisServer) -> None:

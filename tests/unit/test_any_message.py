@@ -70,6 +70,7 @@ class Listener:
             worker = app.Worker(pool="solo", concurrency=1, queues=["cpu"], without_gossip=True, without_mingle=True)
         ear = worker.consumer
         assert isinstance(ear, Ear)
+        self.ear = ear
         ear.event_dispatcher = None
         ear.update_strategies()
         self._hear, self._queues = ear.create_task_handler(), [worker]
@@ -107,6 +108,26 @@ def a_bell() -> hostile.Message:
             "delivery_info": {"exchange": "", "routing_key": "cpu"},
         },
     }
+
+
+def test_a_broker_that_is_away_is_told_once_and_once_that_it_is_back(
+    listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Connection:
+        def as_uri(self) -> str:
+            return "redis://queue.example"
+
+        def ensure_connection(self, met: Any, *_: object, **__: object) -> None:
+            for interval in (2.0, 4.0, 6.0):
+                met(ConnectionError("Connection refused."), interval)
+
+    with caplog.at_level("INFO"):
+        connection = Connection()
+        assert listener.ear.ensure_connected(connection) is connection
+        listener.ear.on_connection_error_before_connected(ConnectionError("once more"))
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert told[0][1].endswith("jobs are found in the table: redis://queue.example: Connection refused.")
+    assert [level for level, _ in told] == ["WARNING", "INFO", "WARNING"]
 
 
 def test_a_bell_is_heard(listener: Listener) -> None:

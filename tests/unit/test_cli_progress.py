@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from db.status import SweepStatus
+from db.workers import WorkerTrouble
 from gridyard import progress
 from jobs.errors import DatabaseError
 from jobs.states import JobState
@@ -64,6 +65,20 @@ def test_lines_come_between_only_when_something_changed(
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     progress.follow(answers(status(ready=4), status(ready=4), status(running=4), status(succeeded=4)))
     assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_what_goes_wrong_in_a_worker_is_said_once_a_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [WorkerTrouble(worker="w1", kind="ends", told=f"{n} ends wait: no such table") for n in (1, 2)]
+    looks = [replace(status(running=4), troubles=[one]) for one in told]
+    progress.follow(answers(*looks, status(succeeded=4)))
+    said = capsys.readouterr().err
+    assert "worker w1: 1 ends wait: no such table\n" in said
+    assert "2 ends wait" not in said
+    monkeypatch.setattr(progress, "REMIND_SECONDS", 0.0)
+    progress.follow(answers(*looks, status(succeeded=4)))
+    assert "worker w1: 2 ends wait: no such table\n" in capsys.readouterr().err
 
 
 def test_it_waits_until_every_job_is_final_and_tends_meanwhile() -> None:

@@ -266,6 +266,13 @@ def test_a_store_that_is_not_that_of_the_workers_is_told(yard: Yard, make: Make,
     assert "GRIDYARD_STORE" in found.do
 
 
+def test_what_the_database_does_not_take_is_wrong_with_its_reason(yard: Yard, make: Make) -> None:
+    with yard.database.writing() as session:
+        workers.register(session, "a:1:x", "cpu", 2, {"troubles": {"ends": "12 ends wait: no such table: histories"}})
+    _, trouble = people.workers(make())
+    assert (trouble.level, trouble.found) == (WRONG, "a:1:x: 12 ends wait: no such table: histories")
+
+
 def test_without_a_scheduler_jobs_that_need_one_are_told(yard: Yard, make: Make) -> None:
     assert "none was ever here" in only(people.scheduler(make()), OK).found
     with yard.database.writing() as session:

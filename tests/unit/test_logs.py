@@ -147,7 +147,7 @@ def test_a_migration_in_a_container_is_told_as_a_line_like_all_others(tmp_path: 
         ([7, 8], {"sweep": 3, "jobs": [7, 8]}),  # nobody can tell which one it is about
     ],
 )
-def test_a_line_of_a_trainer_is_about_what_it_trains(
+def test_a_line_of_a_trainer_has_its_own_level_and_is_about_what_it_trains(
     jobs: list[int],
     about: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
@@ -156,7 +156,9 @@ def test_a_line_of_a_trainer_is_about_what_it_trains(
 ) -> None:
     logs.setup("json")
     heard = threading.Event()
-    script = "import sys\nfor line in sys.stdin:\n  if 'Train' in line: print('hello', file=sys.stderr, flush=True)"
+    script = (
+        "import sys\nfor line in sys.stdin:\n  if 'Train' in line: print('WARNING hi', file=sys.stderr, flush=True)"
+    )
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda _, **rest: real([sys.executable, "-c", script], **rest))
     note = supervisor.Trainer._about
@@ -167,8 +169,13 @@ def test_a_line_of_a_trainer_is_about_what_it_trains(
     assert heard.wait(30)
     trainer.kill()
     line = next(line for line in lines(capsys) if "trainer" in line)
-    assert line["message"] == f"trainer {trainer.pid}: hello"
+    assert (line["level"], line["message"]) == ("WARNING", f"trainer {trainer.pid}: hi")
     assert {name: line[name] for name in ("sweep", "job", "attempt", "jobs") if name in line} == about
+
+
+@pytest.mark.parametrize("line", ["a library's line", "WARNINGS were met", "ERROR", "warning: deprecated", ""])
+def test_what_a_library_prints_is_no_warning_of_the_trainers(line: str) -> None:
+    assert supervisor._levelled(line) == (logging.INFO, line)
 
 
 def test_a_trouble_is_said_when_it_begins_once_a_minute_and_when_it_is_over(

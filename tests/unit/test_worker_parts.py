@@ -3,16 +3,18 @@
 import io
 import math
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
 import pytest
 
-from jobs.errors import InputError
+from jobs.errors import DatabaseAway, InputError
 from jobs.history import History
 from jobs.spec import Answer, Assignment, BestModel, Claim, EpochReport, JobSpec, Objective, TrainResult
 from workers import devices, wire
 from workers.holdings import Holdings
+from workers.slot import Slot
+from workers.slots import Slots
 from workers.trainer import Inbox
 
 
@@ -20,6 +22,25 @@ def claim(job: int, attempt: int = 1) -> Claim:
     objective = Objective(metric="val_loss", mode="min")
     spec = JobSpec(job=job, sweep=1, sweep_uid="u", task="sine", params={}, seed=0, epochs=1, objective=objective)
     return Claim(spec=spec, worker="w", attempt=attempt)
+
+
+def test_what_keeps_all_slots_from_work_is_said_once_and_once_that_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    class Restless(Slot):
+        def __init__(self) -> None:
+            self.gpu = self.fault = None
+
+        def work(self, asked: Callable[[], object] = lambda: None) -> None:
+            if away.pop():
+                raise DatabaseAway("the database is away")
+            asked()
+
+    away, slots = [False, False, True, True, True], Slots([Restless(), Restless()], stop=lambda: None)
+    with caplog.at_level("INFO"):
+        for _ in range(len(away)):
+            slots.work()
+    told, over = [record.getMessage() for record in caplog.records]
+    assert told == "slots rest until the next look: the database is away"
+    assert over.startswith("slots claim again, after ")
 
 
 class TestWire:
