@@ -42,6 +42,8 @@ DEEP: Any = "end"
 for _ in range(900):
     DEEP = [DEEP]
 NO_TIMES = ["x", "", 7, b"x", "now", "23:59", "9999-99-99 00:00:00.000", "2999-02-30 00:00:00.000"]
+# PostgreSQL takes nothing into these columns that is no time, and no JSON.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 DOCUMENTS: list[Any] = [[], [1, [2]], "text", 7, True, {"fixed": []}, {"": {"": {}}}, DEEP, {"a": DEEP}]
 SPECS = [*DOCUMENTS, {"task": "iris"}, {"task": ["os:system"], "epochs": "many", "objective": 7}]
 
@@ -202,11 +204,10 @@ def test_a_history_of_other_bytes_is_no_history(
             assert all(isinstance(epoch["epoch"], int) for epoch in history.epochs(session, 1))
 
 
+@on_sqlite
 def test_text_in_a_column_of_json_is_read_as_nothing(
     database: Database, add_sweep: AddSweep, result: Callable[..., TrainResult]
 ) -> None:
-    if database.dialect != "sqlite":
-        pytest.skip("PostgreSQL takes JSON only")
     add_succeeded(database, add_sweep, result)
     with database.writing() as session:
         session.connection().exec_driver_sql("UPDATE jobs SET params = '{\"a\": ', metrics = '[[['")
@@ -232,20 +233,14 @@ def test_what_a_damaged_spec_lacks_is_told_in_words_of_ours(spec: Any, database:
     assert not re.search("Input should|SweepSpec|Field required", str(told.value))
 
 
-@pytest.fixture
-def sqlite(database: Database) -> Database:
-    if database.dialect != "sqlite":
-        pytest.skip("PostgreSQL takes times only")
-    return database
-
-
+@on_sqlite
 @pytest.mark.parametrize("value", NO_TIMES)
 def test_a_job_whose_lease_cannot_be_read_is_overdue_and_rescued(
-    value: Any, sqlite: Database, add_sweep: AddSweep, row: Row
+    value: Any, database: Database, add_sweep: AddSweep, row: Row
 ) -> None:
     add_sweep(2)
-    (damaged,), (other,) = claim(sqlite), claim(sqlite)
-    with sqlite.writing() as session:
+    (damaged,), (other,) = claim(database), claim(database)
+    with database.writing() as session:
         statement = "UPDATE jobs SET lease_expires_at = ? WHERE id = ?"
         session.connection().exec_driver_sql(statement, (value, damaged.job))
         assert diagnosis.overdue(session, 60.0) == 1
@@ -254,27 +249,29 @@ def test_a_job_whose_lease_cannot_be_read_is_overdue_and_rescued(
     assert row(other.job)["state"] == JobState.RUNNING
 
 
+@on_sqlite
 @pytest.mark.parametrize("value", NO_TIMES)
 def test_a_job_that_waits_for_a_time_that_cannot_be_read_is_ready(
-    value: Any, sqlite: Database, add_sweep: AddSweep, row: Row
+    value: Any, database: Database, add_sweep: AddSweep, row: Row
 ) -> None:
     add_sweep(2)
-    change(sqlite, update(Job).values(state=JobState.WAITING, due_at=now(3_600.0)))
-    with sqlite.writing() as session:
+    change(database, update(Job).values(state=JobState.WAITING, due_at=now(3_600.0)))
+    with database.writing() as session:
         session.connection().exec_driver_sql("UPDATE jobs SET due_at = ? WHERE id = 1", (value,))
         assert diagnosis.overdue(session, 60.0) == 1
         assert upkeep.make_due_ready(session) == 1
     assert (row(1)["state"], row(2)["state"]) == (JobState.READY, JobState.WAITING)
 
 
+@on_sqlite
 @pytest.mark.parametrize("value", NO_TIMES)
-def test_a_worker_whose_last_sign_cannot_be_read_is_not_counted(value: Any, sqlite: Database) -> None:
-    with sqlite.writing() as session:
+def test_a_worker_whose_last_sign_cannot_be_read_is_not_counted(value: Any, database: Database) -> None:
+    with database.writing() as session:
         for name in ("bad", "good"):
             workers.register(session, name, "cpu", 2, {})
         session.flush()
         session.connection().exec_driver_sql("UPDATE workers SET heartbeat_at = ? WHERE id = 'bad'", (value,))
-    with sqlite.reading() as session:
+    with database.reading() as session:
         assert workers.count_slots(session, "cpu") == 2
         assert workers.idle_slots(session) == {"cpu": 2}
         assert [one.worker for one in diagnosis.workers(session) if one.alive] == ["good"]
