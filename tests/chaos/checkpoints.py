@@ -1,6 +1,7 @@
 """Watches the store: which attempt had which epoch in its checkpoint, and when."""
 
 import contextlib
+import glob
 import json
 import struct
 import threading
@@ -38,13 +39,17 @@ class Checkpoints:
         self._look()
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
-            self._look()
+        try:
+            while not self._stopping.wait(LOOK_SECONDS):
+                self._look()
+        except Exception as error:  # whatever it is: what is not looked at is not judged
+            self.damaged.append(f"nobody watched the store to the end: {error!r}")
 
     def _look(self) -> None:
-        for path in self._store.glob("*/*/last.safetensors"):
+        # Not pathlib's glob: it stumbles over a folder that goes while it looks.
+        for found in glob.iglob("*/*/last.safetensors", root_dir=self._store):
             with contextlib.suppress(FileNotFoundError):  # removed, as its job has ended
-                self._note(path)
+                self._note(self._store / found)
 
     def _note(self, path: Path) -> None:
         written = path.stat().st_ctime_ns  # when it got its name, not when its first byte was written

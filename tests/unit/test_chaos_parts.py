@@ -3,8 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from tests.chaos import verdict
+import pytest
+
+from tests.chaos import checkpoints, verdict
 from tests.chaos.audit import Change
+from tests.chaos.checkpoints import Checkpoints
 from tests.chaos.faults import BELLS, BROKER, DATABASE, MIX, Fault, Pace, plan
 from tests.chaos.sweeps import Came
 from tests.chaos.timeline import Timeline
@@ -78,3 +81,14 @@ def test_progress_after_a_fault_is_the_next_epoch_or_end() -> None:
     assert (held.job, held.attempt, held.since, held.until) == (1, 1, 1.0, 3.0)
     assert timeline.running(2.5, frozenset({"b"})) == []
     assert [timeline.next_progress(1, at) for at in (0.5, 2.5, 3.5)] == [2.0, 3.0, None]
+
+
+def test_that_nobody_watches_the_store_any_more_is_a_complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(self: Checkpoints) -> None:
+        raise RuntimeError("too many open files")
+
+    monkeypatch.setattr(checkpoints, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(Checkpoints, "_look", stumble)
+    watch = Checkpoints(tmp_path)
+    watch._thread.join(10)
+    assert watch.damaged == ["nobody watched the store to the end: RuntimeError('too many open files')"]
