@@ -22,16 +22,16 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
 
 
 def test_a_pause_that_does_not_wait_gives_running_jobs_back_and_a_resume_goes_on_from_there(yard: Yard) -> None:
-    quiet = yard.submit(epochs=300)
+    quiet = yard.submit(epochs=2000)
     yard.start_worker()
     yard.wait_for_end(quiet)
-    paused = yard.submit(epochs=300)
+    paused = yard.submit(epochs=2000)
     yard.wait_for_epoch(paused, 40)
     with yard.database.writing() as session:
         assert steering.pause_sweep(session, paused, halt=True)
     yard.wait_until("it is given back", lambda: yard.jobs(paused)[0]["state"] == JobState.READY)
     (job,) = yard.jobs(paused)
-    assert (job["failures"], job["epoch"] < 300) == (0, True)
+    assert (job["failures"], job["epoch"] < 2000) == (0, True)
     with yard.database.writing() as session:
         steering.resume_sweep(session, paused)
     yard.wait_for_end(paused)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress
 
 from gridyard import bars
 from gridyard.cli import predictions
@@ -24,7 +25,9 @@ class Terminal(io.StringIO):
 
 def watching(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """Somebody looks at stderr. Not by a fixture: pytest puts its own stderr in the place of such a one."""
-    terminal = Terminal()
+    terminal, update = Terminal(), Progress.update
+    # At once: by the clock, words that others follow soon would not be drawn.
+    monkeypatch.setattr(Progress, "update", lambda *args, **others: update(*args, **{**others, "refresh": True}))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
     return terminal

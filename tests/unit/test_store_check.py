@@ -30,4 +30,4 @@ def test_a_store_that_cannot_be_used_is_told_until_it_can(tmp_path: Path, caplog
 def test_a_store_of_a_kind_that_is_not_there_is_told_and_no_end(tmp_path: Path) -> None:
     troubles = Troubles()
     assert not StoreCheck(Settings(home=tmp_path, store="nosuch://x"), troubles).try_once()
-    assert "Protocol not known" in troubles.lasting()["store"]
+    assert "fsspec knows no nosuch://" in troubles.lasting()["store"]
