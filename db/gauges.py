@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from db import documents
 from db.clock import is_past, now
 from db.models import Count, Sweep, Worker, literal
-from db.workers import ALIVE_SECONDS
+from db.workers import LIVING
 from jobs.states import JobState, SweepState
 
 TALLIED_SECONDS = 3_600.0  # since the last heartbeat: what a worker counted is looked at for so long
@@ -66,7 +66,7 @@ def _oldest(session: Session) -> dict[str, float]:
 
 
 def _workers(session: Session) -> tuple[dict[str, int], dict[tuple[str, str], int], dict[str, dict[str, int]]]:
-    alive = (Worker.stopped_at.is_(None) & ~is_past(Worker.heartbeat_at, ALIVE_SECONDS)).label("alive")
+    alive = and_(*LIVING).label("alive")
     lately = ~is_past(Worker.heartbeat_at, TALLIED_SECONDS)
     query = select(Worker.id, Worker.queue, Worker.slots, Worker.busy, Worker.info, alive).where(lately)
     workers: dict[str, int] = {}

@@ -10,10 +10,9 @@ from sqlalchemy import ColumnElement, Select, func, select, text
 from sqlalchemy.orm import Session
 
 from db import counts, documents
-from db.clock import is_past
 from db.leaderboard import RANKED
 from db.models import Job, Sweep, Worker, literal
-from db.workers import ALIVE_SECONDS, WorkerTrouble, troubles
+from db.workers import LIVING, WorkerTrouble, troubles
 from jobs.errors import NotFound
 from jobs.states import FINAL, JobState, SweepState
 
@@ -154,10 +153,7 @@ def _best(column: Any) -> ColumnElement[Any]:
 
 
 def _workers_alive() -> ColumnElement[int]:
-    query = select(func.count()).where(
-        Worker.queue == Sweep.queue, Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, ALIVE_SECONDS)
-    )
-    return query.scalar_subquery()
+    return select(func.count()).where(Worker.queue == Sweep.queue, *LIVING).scalar_subquery()
 
 
 def _statuses(session: Session, query: Select[*tuple[Any, ...]]) -> list[SweepStatus]:

@@ -14,6 +14,7 @@ from jobs.spec import Json
 ALIVE_SECONDS = 30.0  # since the last heartbeat
 LARGEST_PID = (1 << 31) - 1
 KEPT_SECONDS = 7 * 86_400.0  # a worker that stopped stays in the register for so long
+LIVING = (Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, ALIVE_SECONDS))  # gave a sign of life lately
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +78,20 @@ def of_process(session: Session, host: str, pid: int) -> list[str]:
     return [worker for worker, info in told if (info.get("host"), info.get("pid")) == (host, pid)]
 
 
-def idle_slots(session: Session, alive_seconds: float = ALIVE_SECONDS) -> dict[str, int]:
+def idle_slots(session: Session) -> dict[str, int]:
     """Queue → slots of living workers that hold no job."""
-    alive = (Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, alive_seconds))
-    query = select(Worker.queue, func.sum(Worker.slots - Worker.busy)).where(*alive).group_by(Worker.queue)
+    query = select(Worker.queue, func.sum(Worker.slots - Worker.busy)).where(*LIVING).group_by(Worker.queue)
     return {queue: int(idle) for queue, idle in session.execute(query)}
 
 
-def count_slots(session: Session, queue: str, alive_seconds: float = ALIVE_SECONDS) -> int:
+def count_slots(session: Session, queue: str) -> int:
     """Slots of a queue's living workers."""
-    living = (Worker.queue == queue, Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, alive_seconds))
-    return session.scalar(select(func.sum(Worker.slots)).where(*living)) or 0
+    return session.scalar(select(func.sum(Worker.slots)).where(Worker.queue == queue, *LIVING)) or 0
 
 
-def any_alive(session: Session, alive_seconds: float = ALIVE_SECONDS) -> bool:
+def any_alive(session: Session) -> bool:
     """Whether a worker gave a sign of life lately."""
-    living = (Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, alive_seconds))
-    return bool(session.scalar(select(exists().where(*living))))
+    return bool(session.scalar(select(exists().where(*LIVING))))
 
 
 def forget_old(session: Session) -> int:
@@ -101,10 +99,10 @@ def forget_old(session: Session) -> int:
     return execute_update(session, delete(Worker).where(Worker.heartbeat_at < now(-KEPT_SECONDS)))
 
 
-def alive(session: Session, queue: str, alive_seconds: float = ALIVE_SECONDS) -> list[LivingWorker]:
+def alive(session: Session, queue: str) -> list[LivingWorker]:
     """The workers of a queue that gave a sign of life lately, oldest first. One that died hard is among them still."""
-    living = (Worker.queue == queue, Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, alive_seconds))
-    query = select(Worker.id, Worker.info).where(*living).order_by(Worker.started_at, Worker.id)
+    query = select(Worker.id, Worker.info).where(Worker.queue == queue, *LIVING)
+    query = query.order_by(Worker.started_at, Worker.id)
     found = ((row.id, documents.mapping(row.info)) for row in session.execute(query))
     return [
         LivingWorker(worker=worker, host=info.get("host"), pid=documents.whole(info.get("pid"), 1, LARGEST_PID))
@@ -112,10 +110,9 @@ def alive(session: Session, queue: str, alive_seconds: float = ALIVE_SECONDS) ->
     ]
 
 
-def out_of_service(session: Session, alive_seconds: float = ALIVE_SECONDS) -> list[OutOfService]:
+def out_of_service(session: Session) -> list[OutOfService]:
     """The slots of living workers that take no more jobs, such as those of a GPU that is gone."""
-    living = (Worker.stopped_at.is_(None), ~is_past(Worker.heartbeat_at, alive_seconds))
-    query = select(Worker.id, Worker.info).where(*living).order_by(Worker.id)
+    query = select(Worker.id, Worker.info).where(*LIVING).order_by(Worker.id)
     return [
         OutOfService(worker=row.id, why=why)
         for row in session.execute(query)
@@ -124,15 +121,15 @@ def out_of_service(session: Session, alive_seconds: float = ALIVE_SECONDS) -> li
     ]
 
 
-def troubles(session: Session, queue: str | None = None, alive_seconds: float = ALIVE_SECONDS) -> list[WorkerTrouble]:
+def troubles(session: Session, queue: str | None = None) -> list[WorkerTrouble]:
     """What goes wrong in living workers.
 
     Args:
         queue: only in its workers.
     """
-    living = [Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-alive_seconds)]
-    living += [] if queue is None else [Worker.queue == queue]
-    query = select(Worker.id, Worker.info).where(*living).order_by(Worker.id)
+    query = select(Worker.id, Worker.info).where(*LIVING).order_by(Worker.id)
+    if queue is not None:
+        query = query.where(Worker.queue == queue)
     return [
         WorkerTrouble(worker=row.id, kind=kind, told=told)
         for row in session.execute(query)

@@ -268,10 +268,11 @@ def test_a_job_that_waits_for_a_time_that_cannot_be_read_is_ready(
 def test_a_worker_whose_last_sign_cannot_be_read_is_not_counted(value: Any, database: Database) -> None:
     with database.writing() as session:
         for name in ("bad", "good"):
-            workers.register(session, name, "cpu", 2, {})
+            workers.register(session, name, "cpu", 2, {"troubles": {"store": "it is full"}})
         session.flush()
         session.connection().exec_driver_sql("UPDATE workers SET heartbeat_at = ? WHERE id = 'bad'", (value,))
     with database.reading() as session:
         assert workers.count_slots(session, "cpu") == 2
         assert workers.idle_slots(session) == {"cpu": 2}
+        assert [one.worker for one in workers.troubles(session)] == ["good"]
         assert [one.worker for one in diagnosis.workers(session) if one.alive] == ["good"]
