@@ -18,6 +18,7 @@ from db.session import Database
 from jobs import catalogue, data
 from jobs.errors import DatabaseError, GridyardError, InputError, SettingsError
 from jobs.settings import PREFIX, Settings
+from workers.signals import heard_by
 from workers.tally import Tally
 
 if TYPE_CHECKING:
@@ -116,12 +117,8 @@ def _second_interrupt(hurry: Callable[[bool], bool]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
         yield
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with heard_by(handle):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def log_file(settings: Settings) -> Path:

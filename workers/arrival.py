@@ -2,7 +2,6 @@
 
 import logging
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from db import migrate
 from db.session import Database
 from jobs import logs
 from jobs.errors import DatabaseAway
+from workers.signals import heard_by
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +84,5 @@ def _interrupted() -> Iterator[None]:
             told = True
             raise _Told
 
-    before = {number: signal.signal(number, tell) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with heard_by(tell):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
