@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -240,6 +240,17 @@ def _postgresql_engine(url: Any) -> Engine:
             raise InvalidatePoolError from error  # all others are as old: they are replaced, too
 
     return engine
+
+
+@contextmanager
+def reading(url: str) -> Iterator[Session]:
+    """A session for reading, on a connection of its own: one that hangs may be left behind.
+
+    Raises:
+        InputError, DatabaseError: as `Database` and its `reading`.
+    """
+    with closing(Database(url)) as database, database.reading() as session:
+        yield session
 
 
 def missing_file(url: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from gridyard.checks import database, machine, people
-from gridyard.checks.finding import WARNING, WRONG, Check, Finding
+from gridyard.checks.finding import WARNING, WRONG, Check, Finding, short
 from jobs import settings
 from jobs.errors import GridyardError
 from jobs.settings import Settings
@@ -106,7 +106,7 @@ def _tried(name: str, check: Check, found: Settings) -> list[Finding]:
     try:
         told = list(check(found))
     except Exception as error:  # a check that fails is a finding, too
-        text = masked(" ".join(f"{type(error).__name__}: {error}".split()))
+        text = short(f"{type(error).__name__}: {error}")
         told = [Finding(check=name, level=WRONG, found=text, do="see what it names")]
     seconds = time.monotonic() - started
     return [replace(one, check=name, seconds=round(seconds, 3)) for one in told]

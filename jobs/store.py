@@ -222,11 +222,8 @@ class Store:
         """Room that is left; None where that cannot be known."""
         if not self.is_local:
             return None
-        folder = Path(self._root)
-        while not folder.exists():
-            folder = folder.parent
         with self._errors("look at", ""):
-            return shutil.disk_usage(folder).free
+            return shutil.disk_usage(existing(self.folder)).free
 
     def _has(self, job: int) -> bool:
         """Whether there is a folder of this job; of objects, whether there was any when it was first asked."""
@@ -244,7 +241,7 @@ class Store:
         with self._errors("list", ""):
             self._files.invalidate_cache()  # of this process: others have written since
             names = (str(path).rstrip("/").rpartition("/")[2] for path in self._ls(self._root, detail=False))
-            return {int(name) for name in names if re.fullmatch(r"[1-9][0-9]*", name, re.ASCII)}
+            return {int(name) for name in names if _NUMBER.fullmatch(name)}
 
     def _remove_folder(self, full: str) -> None:
         if self.is_local and Path(full).is_symlink():
@@ -299,6 +296,11 @@ def lacks(url: str) -> str | None:
 def best_path(job: int, attempt: int) -> str:
     """Where an attempt keeps its best model."""
     return f"{job}/{attempt}/best.safetensors"
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 def _is_there(path: str) -> bool:

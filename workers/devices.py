@@ -37,7 +37,7 @@ def _named(setting: str) -> list[str]:
 
 
 def _listed() -> list[str]:
-    told = _ask("-L")
+    told = ask("-L")
     if told is None:  # a container may have the driver without its tools
         files = sorted(DRIVER.glob("*/information"))
         found = [re.search(r"GPU UUID:\s*(GPU-[0-9a-f-]+)", file.read_text()) for file in files]
@@ -63,9 +63,9 @@ def trouble(gpu: str, memory: bool = True) -> str | None:
         memory: whether a full one cannot: no trainer of ours is on it.
     """
     if gpu.startswith("MIG-"):  # the tool answers about whole GPUs only
-        told = _ask("-L")
+        told = ask("-L")
         return "it is not listed any more" if told is not None and gpu not in told[1] else None
-    told = _ask("--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits", "-i", gpu)
+    told = ask("--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits", "-i", gpu)
     if told is None:
         return None
     code, text = told
@@ -78,7 +78,7 @@ def trouble(gpu: str, memory: bool = True) -> str | None:
     return None
 
 
-def _ask(*arguments: str) -> tuple[int, str] | None:
+def ask(*arguments: str) -> tuple[int, str] | None:
     """Exit code and output of nvidia-smi; None: there is none."""
     tool = shutil.which("nvidia-smi")
     if tool is None:

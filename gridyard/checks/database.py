@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from db import diagnosis, migrate
-from db.session import Database, missing_file, sqlite_file
-from gridyard.checks.finding import Finding, ok, warning, wrong
+from db.session import Database, missing_file, reading, sqlite_file
+from gridyard.checks.finding import Finding, ok, short, warning, wrong
 from jobs.errors import DatabaseError, DatabaseOutdated, InputError
 from jobs.settings import Settings
 from jobs.urls import masked
@@ -35,11 +35,11 @@ def reachable(settings: Settings) -> Iterator[Finding]:
                 version = diagnosis.version(session)
             yield _writable(database) or ok(f"{database}: {database.dialect} {version}, schema {migrate.NEWEST}")
     except DatabaseOutdated as error:
-        yield wrong(_short(error), "run `gridyard db upgrade` with the newest Gridyard")
+        yield wrong(short(error), "run `gridyard db upgrade` with the newest Gridyard")
     except InputError as error:
-        yield wrong(_short(error), "correct GRIDYARD_DB")
+        yield wrong(short(error), "correct GRIDYARD_DB")
     except DatabaseError as error:
-        yield wrong(_short(error), "start it, or correct GRIDYARD_DB; workers train on for a while meanwhile")
+        yield wrong(short(error), "start it, or correct GRIDYARD_DB; workers train on for a while meanwhile")
 
 
 def _writable(database: Database) -> Finding | None:
@@ -50,7 +50,7 @@ def _writable(database: Database) -> Finding | None:
             session.rollback()
     except DatabaseError as error:
         return wrong(
-            f"it answers, and cannot be written: {_short(error)}",
+            f"it answers, and cannot be written: {short(error)}",
             "let its user write all tables, or look into the disk and the log of the server",
         )
     return None
@@ -92,7 +92,7 @@ def network_file_system(path: Path) -> str | None:
 
 
 def clock(settings: Settings) -> Iterator[Finding]:
-    with closing(Database(settings.db_url)) as database, database.reading() as session:
+    with reading(settings.db_url) as session:
         began = time.time()
         theirs = diagnosis.clock(session).timestamp()
         ours = (began + time.time()) / 2
@@ -111,7 +111,3 @@ def _skew(ahead: float, who: str) -> Finding:
         f"the clock of {who} is {abs(ahead):.0f} s {way} the database's",
         "let NTP set the clocks. Leases are on the database's clock and do not suffer; times in logs and tables do",
     )
-
-
-def _short(error: Exception) -> str:
-    return masked(" ".join(str(error).split()))

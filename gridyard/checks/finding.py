@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from jobs.settings import Settings
+from jobs.urls import masked
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 
@@ -32,3 +33,8 @@ def warning(found: str, do: str) -> Finding:
 
 def wrong(found: str, do: str) -> Finding:
     return Finding(level=WRONG, found=found, do=do)
+
+
+def short(told: object) -> str:
+    """An error in one line, without passwords."""
+    return masked(" ".join(str(told).split()))

@@ -8,18 +8,19 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from gridyard.checks.finding import Finding, ok, warning, wrong
+from gridyard.checks.finding import Finding, ok, short, warning, wrong
 from gridyard.sizes import readable
 from jobs.errors import StoreError
 from jobs.settings import Settings
 from jobs.spec import Json
-from jobs.store import Store
+from jobs.store import Store, existing
 from jobs.urls import masked
+from workers import devices
 from workers.spool import BROKEN, Spool
 
 CONNECT_SECONDS = 5.0
 SCARCE_BYTES, NO_BYTES = 2 << 30, 100 << 20  # of free disk: soon too little, and too little
-TORCH_SECONDS, SMI_SECONDS = 80.0, 10.0
+TORCH_SECONDS = 80.0
 TORCH = """
 import json, torch
 found = {"version": torch.__version__, "cuda": torch.version.cuda, "gpus": []}
@@ -42,7 +43,7 @@ def broker(settings: Settings) -> Iterator[Finding]:
         with Connection(settings.broker, connect_timeout=CONNECT_SECONDS) as connection:
             connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
     except Exception as error:  # each transport raises its own kinds
-        told = masked(" ".join(str(error).split()))
+        told = short(error)
         found, do = f"{url} does not answer: {told}", "start it, or correct GRIDYARD_BROKER"
         if _is_refusal(error):
             found, do = f"{url} answers and lets us not in: {told}", "correct user and password in GRIDYARD_BROKER"
@@ -107,7 +108,7 @@ def cache(settings: Settings) -> Iterator[Finding]:
     if not _writable(folder):
         yield wrong(f"{folder} cannot be written", "let GRIDYARD_CACHE name a folder that can, and that has room")
         return
-    left = shutil.disk_usage(_existing(folder)).free
+    left = shutil.disk_usage(existing(folder)).free
     if left < SCARCE_BYTES:
         yield warning(f"{folder}: only {readable(left)} are left", "make room: `gridyard clean` shows what can go")
     else:
@@ -138,15 +139,8 @@ def spool(settings: Settings) -> Iterator[Finding]:
         yield ok(f"{folder}: nothing waits here")
 
 
-def _existing(folder: Path) -> Path:
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return folder
-
-
 def _writable(folder: Path) -> bool:
-    there = _existing(folder)
+    there = existing(folder)
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
@@ -176,14 +170,8 @@ def gpu(settings: Settings) -> Iterator[Finding]:
 
 def _smi() -> list[str]:
     """The GPUs that the driver shows to this process."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        return []
-    try:
-        asked = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=SMI_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return asked.stdout.splitlines() if asked.returncode == 0 else []
+    told = None if os.environ.get("CUDA_VISIBLE_DEVICES") == "" else devices.ask("-L")
+    return told[1].splitlines() if told is not None and told[0] == 0 else []
 
 
 def _torch() -> Json | str:

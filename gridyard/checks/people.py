@@ -3,12 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 
 from db import diagnosis, extension, schedulers
 from db import workers as register
 from db.diagnosis import WorkerSeen
-from db.session import Database
+from db.session import reading
 from db.workers import ALIVE_SECONDS
 from gridyard.checks.finding import Finding, ok, warning, wrong
 from gridyard.progress import duration
@@ -47,7 +46,7 @@ def _alive_seconds(settings: Settings) -> float:
 
 
 def workers(settings: Settings) -> Iterator[Finding]:
-    with closing(Database(settings.db_url)) as database, database.reading() as session:
+    with reading(settings.db_url) as session:
         found, troubles = diagnosis.workers(session, _alive_seconds(settings)), register.troubles(session)
     alive = [worker for worker in found if worker.alive]
     for worker in alive:
@@ -79,7 +78,7 @@ def _other_stores(alive: list[WorkerSeen], ours: str) -> Iterator[Finding]:
 
 
 def scheduler(settings: Settings) -> Iterator[Finding]:
-    with closing(Database(settings.db_url)) as database, database.reading() as session:
+    with reading(settings.db_url) as session:
         seen, moment = schedulers.seen(session), diagnosis.clock(session)
         overdue = diagnosis.overdue(session, LATE_SECONDS)
         alive = any(worker.alive for worker in diagnosis.workers(session, _alive_seconds(settings)))
@@ -103,7 +102,7 @@ def scheduler(settings: Settings) -> Iterator[Finding]:
 
 
 def queues(settings: Settings) -> Iterator[Finding]:
-    with closing(Database(settings.db_url)) as database, database.reading() as session:
+    with reading(settings.db_url) as session:
         waiting = diagnosis.unattended(session, _alive_seconds(settings))
     for name, number in waiting.items():
         more = "at least " if number >= diagnosis.MOST else ""
@@ -116,7 +115,7 @@ def queues(settings: Settings) -> Iterator[Finding]:
 
 
 def sweeps(settings: Settings) -> Iterator[Finding]:
-    with closing(Database(settings.db_url)) as database, database.reading() as session:
+    with reading(settings.db_url) as session:
         found = diagnosis.stuck(session, 3 * LATE_SECONDS)
         half = extension.abandoned(session, 3 * LATE_SECONDS)
     for one in found:

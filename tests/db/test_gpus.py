@@ -159,7 +159,7 @@ def test_a_failure_that_waits_for_the_database_asks_about_the_gpu_once(
 def test_a_gpu_that_is_full_of_the_jobs_of_the_slot_beside_is_well(
     shared: bool, stage: Stage, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "_ask", lambda *_: (0, "79000, 80000"))
+    monkeypatch.setattr(devices, "ask", lambda *_: (0, "79000, 80000"))
     own = Slot("w1", "gpu", database, stage.settings, stage.holdings, stage.sizes, "GPU-1", shared=shared)
     assert own.gpu is not None
     assert (own.gpu.trouble() is None) == shared
