@@ -60,7 +60,7 @@ def start(
         NoTrainer: none can be started with these settings, or on this machine.
         GridyardError: trainers are killed before they are ready.
     """
-    holdings, sizes = Holdings(), Sizes()
+    holdings = Holdings()
     departure = Departure(holdings, settings)
     if until_stdin_closes:
         departure.ask_when_stdin_closes()
@@ -68,18 +68,9 @@ def start(
     database = Database(settings.db_url, patience=PATIENCE_SECONDS)
     if not arrive(database, away=lambda _: show_life(settings)):
         return 0
-    worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    logs.always(worker=worker)
     info = _info(devices, settings)
-    with database.writing() as session:
-        workers.register(session, worker, queue, len(devices), info)
-    slots_here = [
-        Slot(
-            worker, queue, database, settings, holdings, sizes, device, first, number, shared=devices.count(device) > 1
-        )
-        for number, device in enumerate(devices)
-    ]
-    crew = Slots(slots_here, stop=departure.ask)
+    worker = _enter(database, queue, len(devices), info)
+    crew = Slots(_slots(worker, queue, database, settings, holdings, devices, first), stop=departure.ask)
     heartbeat = Heartbeat(worker, database, settings, holdings, crew, info)
     delivery = Delivery(database, settings, holdings)
     crew.warm_up()
@@ -101,6 +92,33 @@ def start(
         kind = GridyardError if crew.by_chance else NoTrainer
         raise kind(f"the worker has stopped because it cannot start a trainer: {first_line}")
     return code
+
+
+def _enter(database: Database, queue: str, slots: int, info: Json) -> str:
+    """Enter this process in the register; its id, unique per start, which is on every line of its log."""
+    worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    logs.always(worker=worker)
+    with database.writing() as session:
+        workers.register(session, worker, queue, slots, info)
+    return worker
+
+
+def _slots(
+    worker: str,
+    queue: str,
+    database: Database,
+    settings: Settings,
+    holdings: Holdings,
+    devices: list[str | None],
+    first: int | None,
+) -> list[Slot]:
+    sizes = Sizes()
+    return [
+        Slot(
+            worker, queue, database, settings, holdings, sizes, device, first, number, shared=devices.count(device) > 1
+        )
+        for number, device in enumerate(devices)
+    ]
 
 
 def _serve(
