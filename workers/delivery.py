@@ -32,7 +32,8 @@ class Delivery:
         self._passed: set[Waiting] = set()  # not ours, or nothing can be done about them: said once
         self._later: dict[Waiting, float] = {}  # not before, by the monotonic clock
         self._away: Counter[Waiting] = Counter()  # how often the database was away for it
-        self._unread = False  # already said
+        told = f"spool: {self._spool.folder} cannot be read"
+        self._unread = logs.Trouble(logger, told, over="the spool is read again")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
 
@@ -52,13 +53,11 @@ class Delivery:
     def _try_round(self) -> None:
         try:
             self.round()
-            self._unread = False
+            self._unread.gone()
         except DatabaseAway:  # said, and tried again with the next round
             pass
         except OSError as error:
-            if not self._unread:
-                logger.warning("spool: %s cannot be read: %s", self._spool.folder, error)
-            self._unread = True
+            self._unread.met(error)
         except Exception:  # the next round may fare better, and the worker trains without it
             logger.exception("nothing is delivered")
 

@@ -7,7 +7,7 @@ import typer
 from typer.exceptions import TyperException
 
 from gridyard.cli import admin, control, data, read, use, work
-from jobs.errors import DatabaseError, GridyardError, InputError, NotFetched
+from jobs.errors import GridyardError, InputError, NotFetched
 from jobs.plain import printable
 from jobs.refusal import allowed
 from jobs.urls import masked
@@ -84,10 +84,7 @@ def _complain_of_usage(error: TyperException) -> int:
 
 
 def _complain(error: GridyardError, code: int) -> int:
-    message = str(error)
-    if isinstance(error, DatabaseError):
-        message = " ".join(message.split())  # drivers spread over several lines what fits on one
-    _tell(f"gridyard: {printable(masked(message))}")
+    _tell(f"gridyard: {printable(masked(str(error)))}")
     return code
 
 
